@@ -150,7 +150,7 @@ def test_a_signal_handler_allocates_and_frees_while_the_call_beneath_waits(held)
     assert held.validate() == []
 
 
-def test_a_holder_that_is_stopped_by_the_system_holds_nobody_up(arena):
+def test_a_holder_that_is_stopped_by_the_system_is_not_waited_for(arena):
     """A child takes every zone lock and is stopped; frees are deferred, and end."""
     pfns = [arena.alloc_pages(order=5) for _ in range(4)]
     ram, layout = arena.segment.ram, arena.segment.layout

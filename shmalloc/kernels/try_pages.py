@@ -2,8 +2,8 @@
 
 A signal handler, a debugger, a tracer or a callback may run while its process, or the very kernel
 that it interrupts, holds any lock. These kernels never wait, spin or sleep: they try each lock
-once, and go on without it. Whoever is stopped for ever, they end. Linux: alloc_pages_nolock and
-free_pages_nolock (mm/page_alloc.c).
+once, and go on without it. They end even if all others are stopped for ever. Linux:
+alloc_pages_nolock and free_pages_nolock (mm/page_alloc.c).
 
 An allocation takes a block from the CPU's list, else from the zone, else there is none: E_AGAIN if
 a lock was held, E_NOMEM if not. It drains nothing and does not wake what would bring memory. A free

@@ -47,8 +47,8 @@ def wake_armed(mem: Memory, claim: Claim) -> None:
 def wake_for_deferred(mem: Memory, claim: Claim) -> None:
     """Wake the sleepers for a block that was put on a deferred list: no zone has gained it yet.
 
-    Whoever of them takes the zone's lock next frees it. They announce themselves before they look,
-    and we look for them behind the push: one of the two sees the other.
+    The first of them that takes the zone's lock frees it. They announce themselves before they
+    look, and we look for them behind the push: one of the two sees the other.
     """
     if load(mem, c.H_WAITERS) > 0:
         wake_armed(mem, claim)

@@ -42,8 +42,8 @@ MUTANTS = (
                 "    store(mem, zone + c.Z_DEFERRED, node)\n",
             ),
             (
-                "from shmalloc.words import cas, exchange, fixed, load, load2, load_relaxed\n",
-                "from shmalloc.words import cas, exchange, fixed, load, load2, load_relaxed, store\n",
+                "load, load2, load_relaxed\n",
+                "load, load2, load_relaxed, store\n",
             ),
         ),
         "a block is put on the deferred list by a store: what another process has pushed since the"
@@ -62,8 +62,8 @@ MUTANTS = (
                 "    store(mem, zone + c.Z_DEFERRED, get_link(mem, node + 1))\n",
             ),
             (
-                "from shmalloc.words import cas, exchange, fixed, load, load2, load_relaxed\n",
-                "from shmalloc.words import cas, exchange, fixed, load, load2, load_relaxed, store\n",
+                "load, load2, load_relaxed\n",
+                "load, load2, load_relaxed, store\n",
             ),
         ),
         "the holder of the zone lock takes a block off by a store: one that was pushed in front of"
@@ -93,8 +93,8 @@ MUTANTS = (
         SWEEP,
         (
             (
-                "    drain_deferred(mem, claim, zone)  # first: what is on that list may bear the label"
-                " of the dead\n",
+                "    drain_deferred(mem, claim, zone)  # first: what is on that list may bear"
+                " the label of the dead\n",
                 "",
             ),
         ),
@@ -110,8 +110,8 @@ MUTANTS = (
         TRY_PAGES,
         (
             (
-                "        defer_block(mem, claim, zone, pfn)\n        wake_for_deferred(mem, claim)\n",
-                "        defer_block(mem, claim, zone, pfn)\n",
+                "        wake_for_deferred(mem, claim)\n",
+                "",
             ),
         ),
         "a block is deferred while a process sleeps for memory, and wakes no one: the sleeper does"
@@ -125,9 +125,8 @@ MUTANTS = (
         "shmalloc/kernels/pages.py",
         (
             (
-                "    if pfn < 0 and load_relaxed(mem, zone + c.Z_DEFERRED) != 0:\n        drain_deferred"
-                "(mem, claim, zone)\n        if may_take",
-                "    if pfn < 0 and load_relaxed(mem, zone + c.Z_DEFERRED) != 0:\n        if may_take",
+                "        drain_deferred(mem, claim, zone)\n        if may_take",
+                "        if may_take",
             ),
         ),
         "a waiter's last look sees no block that was deferred before it: it frees it on its way"

@@ -1,4 +1,4 @@
-"""Programs about pages without waiting: they end whoever is stopped, and lose no page.
+"""Programs about pages without waiting: they end although others are stopped, and lose no page.
 
 A *stopped* lock is held by a CPU that runs no thread, from before the first step: who waits for it
 never ends, and that is a deadlock. The check opens such locks first, as a recovery would.
@@ -219,13 +219,23 @@ def descriptor_stopped(name: str) -> Program:
     )
 
 
+def index_stopped(name: str) -> Program:
+    return stop_zone(stop_lists(two_each(link_store="index"))).program(
+        name,
+        (put_and_take, put_and_take),
+        check=none_waited,
+        story="try-all-stopped with free blocks in index arrays: only deferred blocks are linked, by"
+        " word 1 of the descriptors",
+    )
+
+
 def holder_stops(name: str) -> Program:
     state = two_each()
     return state.program(
         name,
         (put_and_say, hold_zone),
         check=none_waited,
-        story="CPU 1 stops with the zone lock, taken at any moment, until CPU 0 has ended: whoever"
+        story="CPU 1 stops with the zone lock, taken at any moment, until CPU 0 has ended: what"
         " waits for it never ends; what is deferred is freed by unlock_zone of CPU 1",
     )
 
@@ -310,6 +320,7 @@ PROGRAMS = catalogue(
     lists_stopped,
     all_stopped,
     descriptor_stopped,
+    index_stopped,
     holder_stops,
     own_lock,
     free_drain,

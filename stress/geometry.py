@@ -21,6 +21,8 @@ Settings separated by commas, each with its default::
     start-pfn=0         the first page
     cpus=off            so many CPUs, which the workers share; off: one for each, up to 1024
 
+``random`` draws settings from the seed of the run, and the line that repeats it names them.
+
 Zones, their nodes and their holes are ``--zones``; where links lie is ``--link-store``. In a file
 the same names stand in a table ``[geometry]``. ``str`` of a ``GeometrySpec`` parses to it again.
 ``Geometry`` (shmalloc/layout.py) has the meaning of each, and says which exclude each other.
@@ -28,6 +30,7 @@ the same names stand in a table ``[geometry]``. ``str`` of a ``GeometrySpec`` pa
 
 from __future__ import annotations
 
+import random
 from typing import Annotated, Any
 
 from msgspec import Struct, field
@@ -41,6 +44,19 @@ from stress.settings import Switch, line_of, quantity, read
 
 FILLS = ("none", "poison", "zero")
 PAGE_BYTES = 4096
+RANDOM = "random"
+CHANGED_SHARE = 0.5
+DRAWN: dict[str, tuple[Any, ...]] = {  # by field, what ``random`` chooses from
+    "fill": ("poison", "zero"),
+    "harden": (True,),
+    "min_free_bytes": (64 << 10, 256 << 10),
+    "pcp": ("list",),
+    "pcp_batch": (1, 4, 16),
+    "max_order": (4, 6, 8),
+    "pageblock_order": (2, 4),
+    "spins": (0, 2),
+    "start_pfn": (1, 77),
+}
 MOST_LISTED = 1 << 16  # pages on a per-CPU list
 
 
@@ -109,6 +125,21 @@ class GeometrySpec(Struct, frozen=True):
 
     def __str__(self) -> str:
         return line_of(self, brief=True) or "off"
+
+
+def drawn_geometry(seed: int) -> GeometrySpec:
+    """Settings drawn from ``seed``, each as often at its default as at another value.
+
+    They exclude no link store, and a zone of a few MiB suffices.
+    """
+    draw = random.Random(derive(seed, "geometry"))
+    changed: dict[str, Any] = {}
+    for name, values in DRAWN.items():
+        if draw.random() < CHANGED_SHARE:
+            changed[name] = draw.choice(values)
+    batch = changed.get("pcp_batch", GeometrySpec().pcp_batch)
+    high = batch * draw.choice((1, 3, 6))
+    return GeometrySpec(**changed, pcp_high=high)
 
 
 def parse_geometry(given: object) -> GeometrySpec:

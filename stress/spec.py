@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any
 
 from msgspec import Struct, field, json
+from msgspec.structs import replace
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
@@ -21,7 +22,7 @@ from shmalloc.layout import LINK_STORES, Geometry
 from shmalloc.sizes import parse_bytes
 from stress import shell
 from stress.faults.grammar import Fail, Fault, Kill, Report, Stop, parse_faults
-from stress.geometry import PAGE_BYTES, GeometrySpec, parse_geometry
+from stress.geometry import PAGE_BYTES, RANDOM, GeometrySpec, drawn_geometry, parse_geometry
 from stress.jitter.spec import Jitter, parse_jitter
 from stress.quantities import exact_bytes, exact_duration, nearest, parse_entries, parse_workers
 from stress.settings import Duration, Seed, quantity, read_fields, texts_of
@@ -208,6 +209,8 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
     once = "trace" in workloads and raw.duration is None
     ram_bytes = None if raw.ram is None else parse_bytes(raw.ram, "ram")
     texts = texts_of(raw) | ({"duration": LONGEST_TRACE} if once else {})
+    if raw.geometry == RANDOM:
+        del texts["geometry"]
     spec = RunSpec(
         workloads=workloads,
         workers=_workers(raw, cores),
@@ -215,6 +218,8 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
         once=once,
         **read_fields(RunSpec, {n: t for n, t in texts.items() if n not in _OF_THE_MACHINE}),
     )
+    if raw.geometry == RANDOM:
+        spec = replace(spec, geometry=drawn_geometry(spec.seed))
     for fault in spec.faults:
         _refuse(fault, spec)
     _require_geometry(spec)
@@ -274,7 +279,7 @@ def option_text(name: str, value: Any) -> str | bool:
             return _listed(parse_faults(value)) or "off"
         case "jitter", _:
             return str(parse_jitter(value))
-        case "geometry", _:
+        case "geometry", _ if value != RANDOM:
             return str(parse_geometry(value))
         case _, bool() | str():
             return value

@@ -9,11 +9,13 @@ from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from stress.crash.adapt import build, case_of, left_out
 from stress.crash.case import CrashCase
+from stress.crash.operation import VARIANTS, Operation
 from stress.crash.operations import OPERATIONS
 from stress.crash.structures import SURVIVALS, structure_case
 from stress.explorer.address import Address, remember
 from stress.machine.program import Program
 from stress.programs import PROGRAMS, filled
+from stress.programs.worlds import worlds_of
 from stress.quantities import nearest
 
 WAITING = "wait-"  # programs in which a CPU waits for a page that a dead CPU may own
@@ -28,13 +30,30 @@ POISONING = {"pcp-free-poison": 1, "pcp-bulk-poison": 1, **dict.fromkeys(filled.
 def _case(name: str, kept: Callable[[], Program] | None) -> CrashCase:
     """``kept``: what builds the program of that name, which is kept as well."""
     if kept is None:
-        return OPERATIONS[name].case()
+        return _operation(name).case()
     if name in SURVIVALS:
         return structure_case(name, kept)
     make: Callable[[], Program] = kept.__wrapped__  # type: ignore[attr-defined]
     hopeful = c.I_PROGRESS if name.startswith(HOPEFUL) else 0
-    leave = POISONING.get(name, 0)
+    leave = POISONING.get(worlds_of(name)[0], 0)
     return case_of(build(make), leave, name.startswith(WAITING), hopeful)
+
+
+def _operation(name: str) -> Operation:
+    """The operation of a name with any variants behind it."""
+    base, variants = worlds_of(name)
+    operation = OPERATIONS[base]
+    for variant in variants:
+        operation = operation.varied(variant)
+    return operation
+
+
+def has_case(name: str) -> bool:
+    """Whether there is a case of that name: one of ``case_names``, or one in other worlds."""
+    base, variants = worlds_of(name)
+    if base in OPERATIONS:
+        return set(variants) <= VARIANTS.keys()
+    return name in PROGRAMS and not left_out(name)
 
 
 def case_names() -> list[str]:
@@ -46,7 +65,7 @@ def allocator_case(name: str) -> CrashCase:
     """The case of that name. Raises ``MisuseError``, which names the nearest one."""
     if left_out(name) and name in PROGRAMS:
         raise MisuseError(f"program: {name} has no crashes: {left_out(name)}")
-    if name not in case_names():
+    if not has_case(name):
         raise nearest(name, case_names(), "program")
     case = _case(name, PROGRAMS.get(name))
     remember(case, Address(name))

@@ -19,6 +19,7 @@ from stress.crash.adapt import build, case_of
 from stress.crash.case import CrashCase
 from stress.machine.program import Program
 from stress.programs.initial_state import InitialState, reshaped
+from stress.programs.worlds import WORLDS
 
 
 def mark_for_poison(state: InitialState) -> InitialState:
@@ -47,11 +48,7 @@ class Variant:
 
 
 VARIANTS = {
-    "list": Variant(
-        "per-CPU lists and free lists linked through the descriptors",
-        {"link_store": "descriptor", "pcp_form": "list"},
-    ),
-    "index": Variant("free blocks in arrays, on no list", {"link_store": "index"}),
+    **{name: Variant(world.story, world.changes) for name, world in WORLDS.items()},
     "fill": Variant("free pages are poisoned", {"poison": True}),
     "init": Variant(
         "pages and objects are zeroed when they are allocated and freed",

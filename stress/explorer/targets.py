@@ -1,6 +1,7 @@
 """Programs by the target that a user types or a token carries; globs name several.
 
     NAME or GLOB                   of the allocator's programs: buddy-merge-take, 'buddy-*'
+    NAME+WORLD, GLOB+WORLD         the same in another world (programs/worlds.py)
     MODULE:NAME, MODULE:GLOB       of an importable module
     FILE.py:NAME, FILE.py:GLOB     of a file
     FILE.py                        the only one that the file makes
@@ -23,6 +24,7 @@ from stress.explorer.bindings import names_imported
 from stress.explorer.loading import here, module_of
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
+from stress.programs.worlds import SIGN
 from stress.quantities import nearest
 
 T = TypeVar("T")
@@ -37,9 +39,16 @@ class Kind(Generic[T]):
     title: str
     names: Callable[[], Sequence[str]]
     build: Callable[[str], T]
+    has: Callable[[str], bool]  # also a name in another world, which ``names`` does not list
 
 
-PROGRAM = Kind(Program, "program", lambda: list(PROGRAMS), lambda name: PROGRAMS[name]())
+PROGRAM = Kind(
+    Program,
+    "program",
+    lambda: list(PROGRAMS),
+    lambda name: PROGRAMS[name](),
+    lambda name: name in PROGRAMS,
+)
 
 
 def load_programs(targets: Iterable[str]) -> dict[str, Program]:
@@ -70,7 +79,7 @@ def load(kind: Kind[T], targets: Iterable[str], folders: Sequence[Path]) -> dict
 
 def _meant(kind: Kind[T], target: str, folders: Sequence[Path]) -> dict[str, T]:
     names = list(kind.names())
-    if target in names:
+    if target in names or kind.has(target):
         return _built(kind, [target])
     if ":" in target or target.endswith(".py"):
         place, _, name = target.rpartition(":") if ":" in target else (target, "", "")
@@ -79,11 +88,19 @@ def _meant(kind: Kind[T], target: str, folders: Sequence[Path]) -> dict[str, T]:
         return _in_module(kind, target, "", folders)  # a colon in the name of a folder
     if GLOB_SIGNS & set(target):
         matching = [name for name in names if fnmatchcase(name, target)]
+        matching = matching or _matching_in_worlds(kind, target, names)
         if matching:
             return _built(kind, matching)
     if any((folder / f"{target}.py").is_file() for folder in folders):
         raise MisuseError(f"{kind.title}: {target!r} is unknown; did you mean {target}.py?")
     raise nearest(target, names, f"{kind.title} (or FILE.py, MODULE:NAME, FILE.py:NAME)")
+
+
+def _matching_in_worlds(kind: Kind[T], target: str, names: Iterable[str]) -> list[str]:
+    """What a glob with worlds behind it means: plain names that match, in these worlds."""
+    glob, sign, worlds = target.partition(SIGN)
+    plain = [name for name in names if SIGN not in name and fnmatchcase(name, glob)]
+    return [one for one in (f"{name}{sign}{worlds}" for name in plain) if sign and kind.has(one)]
 
 
 def _built(kind: Kind[T], names: Iterable[str]) -> dict[str, T]:

@@ -7,14 +7,13 @@ that meet: in ``buddy-merge-take`` one CPU merges a page while another allocates
 program's ``story`` names the lines that race and what would go wrong.
 
 Every program is as small as its race allows (two operations, two pages if they suffice), so that
-the systematic strategies can exhaust it; names ending in ``-3`` have a third CPU. checks.py has
+the systematic strategies can exhaust it; ``PROGRAMS["buddy-merge-take+poison"]`` is the same one
+in another world (worlds.py). Names ending in ``-3`` have a third CPU. checks.py has
 what all checks share: the code of a failure is the number of the first violation
 (docs/invariants.md).
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from stress.machine.program import Program
 from stress.programs import (
@@ -40,6 +39,7 @@ from stress.programs import (
     try_pages,
     waiters,
 )
+from stress.programs.worlds import ProgramTable
 
 PARTS = (
     buddy,
@@ -64,8 +64,6 @@ PARTS = (
     structure_dicts,
     structure_dict_arrays,
 )
-PROGRAMS: dict[str, Callable[[], Program]] = {
-    name: build for part in PARTS for name, build in part.PROGRAMS.items()
-}
+PROGRAMS = ProgramTable({name: build for part in PARTS for name, build in part.PROGRAMS.items()})
 
 __all__ = ["PROGRAMS", "Program"]

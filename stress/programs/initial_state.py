@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from shmalloc import constants as c
@@ -37,7 +36,9 @@ FIRST_EPOCH = 3  # of slot 0 if there are spare slots; any number but 0 would do
 SHEAF_PAGE_BYTES = 256  # in states with sheaves (slab.py)
 
 _spare_cpus: ContextVar[int] = ContextVar("spare_cpus", default=0)
-_reshaped: ContextVar[Mapping[str, Any]] = ContextVar("reshaped", default=MappingProxyType({}))
+_reshaped: ContextVar[tuple[tuple[int, Mapping[str, Any]], ...]] = ContextVar(
+    "reshaped", default=()
+)
 
 
 @contextmanager
@@ -56,9 +57,10 @@ def spare_cpus(count: int) -> Iterator[None]:
 @contextmanager
 def reshaped(more_cpus: int = 0, **changes: Any) -> Iterator[None]:
     """States that are booted meanwhile have these fields of the geometry, whatever their program
-    asks for, and ``more_cpus`` CPUs besides those of its threads.
+    asks for, and ``more_cpus`` CPUs besides those of its threads. A function makes a field's new
+    value of the old one. Of two that are nested, the outer one is applied last.
     """
-    token = _reshaped.set({"cpus": more_cpus, **changes})
+    token = _reshaped.set(((more_cpus, changes), *_reshaped.get()))
     try:
         yield
     finally:
@@ -96,10 +98,13 @@ class InitialState:
             "zones": (ZoneSpec(pages),),
         }
         spare = _spare_cpus.get()
-        chosen = {**smallest, **changes, **_reshaped.get()}
-        more = chosen.pop("cpus", 0)
+        chosen = {**smallest, **changes, "max_order": max_order}
+        more = sum(cpus_added for cpus_added, _ in _reshaped.get())
+        for _, reshapes in _reshaped.get():
+            for field, value in reshapes.items():
+                chosen[field] = value(chosen[field]) if callable(value) else value
         cpus += spare + more
-        max_order = max(max_order, chosen.pop("max_order", 0))
+        max_order = max(max_order, chosen.pop("max_order"))
         scale = 1
         if chosen["page_bytes"] == SHEAF_PAGE_BYTES:  # the sheaves of more CPUs must fit in a page
             scale = (2 if spare else 1) * (2 if more else 1)

@@ -14,6 +14,7 @@ from stress.crash.allocator import case_names
 from stress.explorer.targets import GLOB_SIGNS
 from stress.line import Line, Value
 from stress.programs import PROGRAMS
+from stress.programs.worlds import SIGN, worlds_for
 from stress.quantities import counted, exact_bytes, exact_duration, nearest
 from stress.seeds import derive
 from stress.soak.features import EVEN, SELDOM, Draw, Feature
@@ -132,7 +133,8 @@ class Drawer:
         }
         if Draw(seed, "engine").chance(SELDOM):
             options["engine"] = "interpreted"
-        return Line("explore", (Draw(seed, "program").one(self._programs),), options)
+        program = Draw(seed, "program").one(self._programs)
+        return Line("explore", (_in_some_world(seed, program),), options)
 
     def _crash(self, seed: int, search: str) -> Line:
         """A case; in every second round the supervisors die, too."""
@@ -143,7 +145,15 @@ class Drawer:
         }
         if Draw(seed, "depth").chance(EVEN):
             options |= {"depth": "2", "stride": str(Draw(seed, "stride").between(3, 31))}
-        return Line("crash", (Draw(seed, "case").one(self._cases),), options)
+        return Line("crash", (_in_some_world(seed, Draw(seed, "case").one(self._cases)),), options)
+
+
+def _in_some_world(seed: int, target: str) -> str:
+    """A program or a case, every other time in a world that it is not written for."""
+    worlds = worlds_for(target) if ":" not in target and not target.endswith(".py") else []
+    if not worlds or not Draw(seed, "in another world").chance(EVEN):
+        return target
+    return f"{target}{SIGN}{Draw(seed, 'world').one(worlds)}"
 
 
 def _meant(patterns: Collection[str], known: Collection[str]) -> list[str]:

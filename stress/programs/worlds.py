@@ -145,9 +145,9 @@ def _is_same(program: Program, plain: Program) -> bool:
 
 @contextmanager
 def in_worlds(names: Iterable[str]) -> Iterator[None]:
-    """States that are booted meanwhile are in these worlds; the first one is applied last."""
+    """States that are booted meanwhile are in these worlds, applied in this order."""
     with ExitStack() as stack:
-        for one in names:
+        for one in reversed(tuple(names)):  # the innermost is applied first
             stack.enter_context(reshaped(**WORLDS[one].changes))
         yield
 

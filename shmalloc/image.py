@@ -110,10 +110,7 @@ def _write_zone(ram: Writable, layout: Layout, index: int, first: int) -> None:
     spec = layout.geometry.zones[index]
     zone = layout.zone(index)
     managed = managed_pages(layout, index)
-    store, room = layout.store(index)
     values = {
-        c.Z_STORE: store,
-        c.Z_ROOM: room,
         c.Z_START: first,
         c.Z_END: first + spec.pages,
         c.Z_NODE: spec.node,
@@ -123,6 +120,9 @@ def _write_zone(ram: Writable, layout: Layout, index: int, first: int) -> None:
     }
     for word, value in values.items():
         ram[zone + word] = value
+    for level, (store, room) in enumerate(layout.store(index)):
+        ram[zone + c.Z_STORE + level] = store
+        ram[zone + c.Z_ROOM + level] = room
     for hole_first, hole_pages in spec.holes:
         for pfn in range(first + hole_first, first + hole_first + hole_pages):
             _write_reserved(ram, layout, pfn, index)

@@ -28,8 +28,8 @@ LINK_STORES = {
     "descriptor": c.LINKS_DESCRIPTOR,
     "table": c.LINKS_TABLE,
     "index": c.LINKS_INDEX,
+    "bitmap": c.LINKS_BITMAP,
 }
-INDEXED = ("index",)  # link stores that keep free blocks on no list
 PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
 
 
@@ -248,12 +248,15 @@ class Layout:
             return self.at["frames"], self.geometry.page_words.bit_length() - 1
         return self.at["table" if self.geometry.link_store == "table" else "memmap"], 1
 
-    def store(self, zone: int) -> tuple[int, int]:
-        """(first word, room) of a zone's part of an index: Z_STORE and Z_ROOM; zeroes: no index."""
-        if self.geometry.link_store not in INDEXED:
-            return 0, 0
-        before = sum(_store_words(self.geometry, i) for i in range(zone))
-        return self.at["table"] + before, store_room(self.geometry, zone)
+    def store(self, zone: int) -> list[tuple[int, int]]:
+        """(first word, room) of the levels of a zone's part of an index or a bitmap."""
+        g = self.geometry
+        at = self.at["table"] + sum(_store_words(g, before) for before in range(zone))
+        levels = []
+        for room in store_rooms(g, zone):
+            levels.append((at, room))
+            at += _level_words(g, room)
+        return levels
 
     def header(self, digest: int) -> dict[int, int]:
         """The fixed words of the header: index -> value."""
@@ -324,23 +327,35 @@ def first_node_part(g: Geometry) -> int:
     return cs.K_CPUS + g.cpus * cs.KC_STRIDE
 
 
-def store_room(g: Geometry, zone: int) -> int:
-    """Pages from the border of the largest block before a zone to that of the one behind it."""
+def store_rooms(g: Geometry, zone: int) -> list[int]:
+    """Words of one array of order 0 in each level of an index or a bitmap (store_arrays.py)."""
     first = g.start_pfn + sum(spec.pages for spec in g.zones[:zone])
     largest = 1 << g.max_order
-    return -(-(first + g.zones[zone].pages) // largest) * largest - first // largest * largest
+    pages = -(-(first + g.zones[zone].pages) // largest) * largest - first // largest * largest
+    if g.link_store == "index":
+        return [pages]
+    rooms = []
+    for _ in range(c.STORE_LEVELS if g.link_store == "bitmap" else 0):
+        pages = -(-pages // (c.STORE_BITS * largest)) * largest
+        rooms.append(pages)
+    return rooms
+
+
+def _level_words(g: Geometry, room: int) -> int:
+    """Words of a level: an array for each order and migratetype."""
+    return sum(room >> order for order in range(g.max_order + 1)) * c.MT_COUNT
 
 
 def _store_words(g: Geometry, zone: int) -> int:
-    """Words of a zone's part of an index: an array for each order and migratetype."""
-    return sum(store_room(g, zone) >> order for order in range(g.max_order + 1)) * c.MT_COUNT
+    """Words of a zone's part of an index or a bitmap."""
+    return sum(_level_words(g, room) for room in store_rooms(g, zone))
 
 
 def _table_words(g: Geometry) -> int:
     """Words of a link store that lies neither in pages nor in descriptors."""
     if g.link_store == "table":
         return g.pages * c.D_WORDS
-    return sum(_store_words(g, i) for i in range(len(g.zones))) if g.link_store in INDEXED else 0
+    return sum(_store_words(g, zone) for zone in range(len(g.zones)))
 
 
 def _regions(g: Geometry) -> dict[str, int]:

@@ -13,14 +13,7 @@ from types import ModuleType
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.descriptor_text import migratetype_text
-from shmalloc.layout import (
-    Layout,
-    cache_stride,
-    first_node_part,
-    flight_stride,
-    pcp_stride,
-    store_room,
-)
+from shmalloc.layout import Layout, cache_stride, first_node_part, flight_stride, pcp_stride
 
 
 def _fields(module: ModuleType, prefix: str, size: int) -> tuple[str, ...]:
@@ -122,19 +115,22 @@ class WordNames:
         g = self.layout.geometry
         if g.link_store == "table":
             return f"link of pfn {at // c.NODE_WORDS}"
-        area, entry = self.area_of_entry(at)
-        return f"{area} entry {entry}"
+        return self._array(at) or f"{g.link_store} +{at}"
 
-    def area_of_entry(self, at: int) -> tuple[str, int]:
-        """Which array the word ``at`` of an index is in, and where in it."""
-        for zone in range(len(self.layout.geometry.zones)):
-            for order in range(self.layout.geometry.max_order + 1):
-                room = store_room(self.layout.geometry, zone) >> order
-                if at < room * c.MT_COUNT:
-                    number = order * c.MT_COUNT + at // room
-                    return f"zone {zone} index {area_name(number)}", at % room
-                at -= room * c.MT_COUNT
-        return "index", at
+    def _array(self, at: int) -> str:
+        """Which array the word ``at`` of an index or a bitmap is in, and where in it."""
+        g, start = self.layout.geometry, self.layout.at["table"]
+        for zone in range(len(g.zones)):
+            for level, (first, room) in enumerate(self.layout.store(zone)):
+                offset = at + start - first
+                for order in range(g.max_order + 1):
+                    if 0 <= offset < (room >> order) * c.MT_COUNT:
+                        mt, word = divmod(offset, room >> order)
+                        area = area_name(order * c.MT_COUNT + mt)
+                        summary = f" summary {level}" * (level > 0)
+                        return f"zone {zone} {g.link_store} {area}{summary} +{word}"
+                    offset -= (room >> order) * c.MT_COUNT
+        return ""
 
     def _cache(self, at: int) -> str:
         number, offset = divmod(at, cache_stride(self.layout.geometry))

@@ -116,8 +116,9 @@ class WordValues:
         return self._link(0, value) if first and layout.geometry.link_store == "page" else ""
 
     def _table(self, offset: int, value: int) -> str:
-        if self._layout.geometry.link_store == "index":
-            return f"pfn {value}"
+        store = self._layout.geometry.link_store
+        if store in ("index", "bitmap"):
+            return f"pfn {value}" if store == "index" else ""
         return self._link(offset, value)
 
     def _link(self, offset: int, value: int) -> str:

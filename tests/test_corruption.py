@@ -33,7 +33,15 @@ def test_a_busy_segment_is_healthy_and_has_words_of_every_kind_but_those_of_othe
     busy, corruption
 ):
     assert busy.audit() == []
-    others = {"pcp-head", "table-link", "table-rest", "index-entry", "index-rest"}
+    others = {
+        "pcp-head",
+        "table-link",
+        "table-rest",
+        "index-entry",
+        "index-rest",
+        "bitmap-entry",
+        "bitmap-rest",
+    }
     assert set(RULES) - set(corruption.kinds) == others
 
 
@@ -44,9 +52,10 @@ def test_every_changed_word_that_means_something_now_is_reported_with_its_place(
     assert busy.audit() == []
 
 
-def test_every_changed_entry_of_an_index_is_reported():
-    with BusySegment("native", link_store="index") as segment:
-        kinds = ("index-entry", "free", "zone-fixed", "fixed")
+@pytest.mark.parametrize("store", ["index", "bitmap"])
+def test_every_changed_entry_of_a_store_without_lists_is_reported(store):
+    with BusySegment("native", link_store=store) as segment:
+        kinds = (f"{store}-entry", "free", "zone-fixed", "fixed")
         assert Corruption(segment, 5, Watch()).run(each=6, others=0, kinds=kinds).silent == []
 
 

@@ -35,6 +35,7 @@ WATCHED = [
     "contig-isolate-legal",
     "contig-range-legal",
     "store-index-walk",
+    "store-bitmap-walk",
 ]
 REQUIRED = {
     "buddy-alloc-alloc", "buddy-alloc-free", "buddy-merge-merge", "buddy-merge-take",

@@ -55,7 +55,7 @@ def audit_counts(mem: Memory, claim: Claim) -> int:
     bad += outside(mem, claim, c.H_MAX_ORDER, 0, c.ORDERS - 1)
     bad += outside(mem, claim, c.H_PAGEBLOCK_ORDER, 0, fixed(mem, c.H_MAX_ORDER))
     bad += outside(mem, claim, c.H_PAGE_SHIFT, 3, 32)
-    bad += outside(mem, claim, c.H_LINKS, c.LINKS_PAGE, c.LINKS_INDEX)
+    bad += outside(mem, claim, c.H_LINKS, c.LINKS_PAGE, c.LINKS_BITMAP)
     bad += outside(mem, claim, c.H_PCP_FORM, c.PCP_ARRAY, c.PCP_LIST)
     bad += outside(mem, claim, c.H_FILL, c.FILL_NONE, c.FILL_CLEAR)
     bad += outside(mem, claim, c.H_INIT, 0, c.INIT_ALLOC | c.INIT_FREE)
@@ -142,8 +142,9 @@ def store_words(mem: Memory) -> int:
     words = 0
     if fixed(mem, c.H_LINKS) >= c.LINKS_INDEX:
         for zone_id in range(fixed(mem, c.H_ZONES)):
-            room = fixed(mem, zone_at(mem, zone_id) + c.Z_ROOM)
-            words += (2 * room - (room >> fixed(mem, c.H_MAX_ORDER))) * c.MT_COUNT
+            for level in range(c.STORE_LEVELS):
+                room = fixed(mem, zone_at(mem, zone_id) + c.Z_ROOM + level)
+                words += (2 * room - (room >> fixed(mem, c.H_MAX_ORDER))) * c.MT_COUNT
     return words
 
 

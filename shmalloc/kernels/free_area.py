@@ -4,6 +4,7 @@
 
     page, descriptor, table    a circular list, linked both ways (lists.py)
     index                      an array of pfns (index_store.py)
+    bitmap                     a bit for each block (bitmap_store.py)
 
 An addition and a removal need the zone lock; counters are the caller's (buddy.py). An
 addition or a removal checks what it is about to change, and where that was overwritten from outside
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.bitmap_store import bitmap_add, bitmap_clear, bitmap_first, bitmap_remove
 from shmalloc.kernels.index_store import index_add, index_first, index_remove
 from shmalloc.kernels.lists import (
     clear_node,
@@ -65,6 +67,8 @@ def area_init(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> No
     """Make it empty, whatever it holds; its count is the caller's to clear."""
     if has_lists(mem):
         list_init(mem, area_list(zone, order, mt))
+    elif fixed(mem, c.H_LINKS) == c.LINKS_BITMAP:
+        bitmap_clear(mem, zone, order, mt)
 
 
 @kernel
@@ -77,14 +81,20 @@ def forget_links(mem: Memory, pfn: Pfn) -> None:
 
 @unit
 def store_add(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> int:
+    if fixed(mem, c.H_LINKS) == c.LINKS_BITMAP:
+        return bitmap_add(mem, zone, pfn, order, mt)
     return index_add(mem, zone, pfn, order, mt)
 
 
 @unit
 def store_remove(mem: Memory, zone: ZoneWords, pfn: Pfn, order: Order, mt: Migratetype) -> int:
+    if fixed(mem, c.H_LINKS) == c.LINKS_BITMAP:
+        return bitmap_remove(mem, zone, pfn, order, mt)
     return index_remove(mem, zone, pfn, order, mt)
 
 
 @unit
 def store_first(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> Pfn:
+    if fixed(mem, c.H_LINKS) == c.LINKS_BITMAP:
+        return bitmap_first(mem, zone, order, mt)
     return index_first(mem, zone, order, mt)

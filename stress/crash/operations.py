@@ -94,6 +94,10 @@ VARIED = {
         "pages-bulk-zones", "pages-types", "pages-drain-list", "pages-large", "range-contig",
         "range-isolate", "range-offline", "range-poison-free", "hotplug-slabs", "cache-destroy",
     ),
+    "bitmap": (
+        "pages-bulk-zones", "pages-types", "pages-large", "range-contig", "range-poison-free",
+        "hotplug-slabs",
+    ),
     "waiter": (
         "pages-order-0-list", "pages-bulk", "pages-remote", "pages-wait", "pages-drain-all",
         "pages-drain-list", "range-isolate", "range-contig", "range-offline", "range-poison-used",
@@ -134,6 +138,8 @@ def _pages() -> list[Operation]:
         ("pages-order-0-table", lambda: pages(link_store="table"), order_0, "links in a table"),
         ("pages-order-0-index", lambda: pages(link_store="index"), order_0,
          "arrays of free blocks: what leaves the middle is replaced by the last one"),
+        ("pages-order-0-bitmap", lambda: pages(link_store="bitmap"), order_0,
+         "bits of free blocks, and summaries of them"),
         ("pages-order-0-zero", lambda: pages(4, zero=True), order_0, "free pages are zeroed"),
         ("pages-order-0-poison", lambda: pages(4, poison=True), order_0, "free pages are poisoned"),
         ("pages-order-1", many_orders, order_1, "a block of order 1, through its own list"),

@@ -6,6 +6,9 @@ from stress.mutants.mutant import Mutant
 
 INDEX = "shmalloc/kernels/index_store.py"
 PAGES = ("churn", "orders")
+BITMAP = "shmalloc/kernels/bitmap_store.py"
+ON_BITMAP = ("--link-store", "bitmap")
+KILLS = ("--faults", "kill:every=100ms")
 ON_INDEX = ("--link-store", "index")
 
 MUTANTS = (
@@ -53,5 +56,59 @@ MUTANTS = (
         ("store-index-swap", "store-index-swap-3", "store-index-walk"),
         PAGES,
         ON_INDEX,
+    ),
+    Mutant(
+        "bitmap-summary-too-early",
+        BITMAP,
+        (
+            (
+                "        if word != 1 << (number & IN_WORD):\n"
+                "            return c.E_STATE if mem[area_count(zone, order, mt)] == 1 else 0\n",
+                "",
+            ),
+        ),
+        "the bit of a summary is cleared although the word below has another block: that one can"
+        " no longer be found",
+        "I_LIST_LINKS",
+        ("store-bitmap-swap", "store-bitmap-swap-3"),
+        PAGES,
+        ON_BITMAP,
+    ),
+    Mutant(
+        "bitmap-summary-stays",
+        BITMAP,
+        (("        if word != 1 << (number & IN_WORD):\n", "        if word != 0:\n"),),
+        "a word becomes zero and its summary goes on to name it: the next search ends there",
+        "I_LIST_LINKS",
+        ("store-bitmap-swap", "store-bitmap-walk"),
+        PAGES,
+        ON_BITMAP,
+    ),
+    Mutant(
+        "bitmap-counts-from-the-zone",
+        BITMAP,
+        (
+            (
+                "    pfn = first_pfn(mem, zone) + (number << order)\n",
+                "    pfn = fixed(mem, zone + c.Z_START) + (number << order)\n",
+            ),
+        ),
+        "the number of a block is taken from the start of a zone that begins inside of a largest"
+        " block",
+        "I_LIST_LINKS",
+        ("store-bitmap-border",),
+        PAGES,
+        (*ON_BITMAP, "--geometry", "start-pfn=1"),
+    ),
+    Mutant(
+        "bitmap-keeps-the-dead",
+        "shmalloc/kernels/free_area.py",
+        (("        bitmap_clear(mem, zone, order, mt)\n", "        return\n"),),
+        "a zone is made anew after a death, or after a stray write, on top of the bits that were"
+        " there",
+        "I_LIST_LINKS",
+        ("crash:pages-order-0-bitmap",),
+        PAGES,
+        (*ON_BITMAP, *KILLS),
     ),
 )

@@ -63,6 +63,7 @@ WORLDS = {
     ),
     "table": World("links lie in a table beside the pages", {"link_store": "table"}),
     "index": World("free blocks in arrays, on no list", {"link_store": "index"}),
+    "bitmap": World("free blocks in bitmaps, on no list", {"link_store": "bitmap"}),
     "hole": World("a page behind the others is reserved", {"zones": with_hole}),
     "reserve": World(
         "a page of each zone stays free: its minimum watermark",
@@ -71,24 +72,31 @@ WORLDS = {
 }
 _FILLED = ("bulk", "bulk-pair", "listed", "drained", "largest", "contig", "run")
 POISONED = ("slab-destroy-sheaf", *(f"filled-{name}" for name in _FILLED))  # as they are written
+WITHOUT_LISTS = (
+    "store-index-swap",
+    "store-index-swap-3",
+    "store-index-walk",
+    "store-index-versions",
+    "store-bitmap-swap",
+    "store-bitmap-swap-3",
+    "store-bitmap-walk",
+    "store-bitmap-border",
+)
 UNFIT = {  # programs and crash cases by world
     "reserve": ("buddy-free-free-same", "contig-isolate-free"),
     "harden": ("stray-flush",),
     "zero": ("pages-order-0-poison", *POISONED),
     "poison": ("pages-order-0-zero", *POISONED),
     "linked": ("pcp-linked",),
-    "index": (
-        "store-index-swap",
-        "store-index-swap-3",
-        "store-index-walk",
-        "store-index-versions",
-    ),
+    "index": WITHOUT_LISTS,
+    "bitmap": WITHOUT_LISTS,
 }
 NO_PAGES = ("lock-", "sync-", "structure-")
 # Where an option meets a path of its own, one program each; a soak draws all others.
 CHOSEN = (
     "buddy-merge-take+hole",
     "buddy-merge-merge+list",
+    "buddy-merge-take-3+bitmap",
     "pcp-drain-free+linked",
     "pcp-refill-drain+reserve",
     "pcp-overflow-refill+poison",

@@ -41,6 +41,7 @@ SEGMENTS: dict[str, dict[str, object]] = {
     "descriptor, lists": {"link_store": "descriptor", "pcp_form": "list"},
     "table": {"link_store": "table", "poison": True, "harden": 0x1234567},
     "index": {"link_store": "index"},
+    "bitmap": {"link_store": "bitmap"},
     "index, lists": {"link_store": "index", "pcp_form": "list"},
     "table, lists": {"link_store": "table", "pcp_form": "list"},
 }

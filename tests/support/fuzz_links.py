@@ -41,7 +41,7 @@ PAGES = Geometry(
     zones=(ZoneSpec(200, holes=((40, 3),)), ZoneSpec(56, node=1)), page_bytes=64, cpus=2,
     max_order=5, pageblock_order=3, pcp_batch=3, pcp_high=12, scratch_words=128,
 )  # fmt: skip
-IN_DESCRIPTOR = ("descriptor", "index")  # where a per-CPU list runs through descriptors
+IN_DESCRIPTOR = ("descriptor", "index", "bitmap")  # where a per-CPU list runs through descriptors
 FILLS = ({}, {"poison": True}, {"zero": True})
 OWNER = 7
 HANG_S = 120
@@ -60,6 +60,7 @@ class Word:
     pfn: int
     mask: int
     kept: int = 0  # bits that the stray write leaves alone
+    others: frozenset[int] = frozenset()  # pages that the word speaks of as well
 
 
 def values(rng: random.Random, old: int, others: list[int]) -> int:
@@ -210,15 +211,33 @@ class Pages:
         elif self.shape.link_store == "index":
             at_entry = word == 0 and head not in self.bad
             return Word(self.entry(head) if at_entry else self.nodes[head] + 1, head, -1)
+        elif self.shape.link_store == "bitmap":
+            return self.bits(head)
         return Word(self.nodes[head] + word, head, c.LINK_MASK, ~c.LINK_MASK)
+
+    def array(self, head: int, level: int) -> tuple[int, int]:
+        """Where the array for a free block begins in a level of the store; the order."""
+        word0 = self.mem[self.layout.descriptor(head)]
+        order, mt = word0 >> c.ORDER_SHIFT & c.ORDER_MASK, word0 >> c.MT_SHIFT & c.MT_MASK
+        first, room = self.layout.store(word0 >> c.ZONE_SHIFT & c.ZONE_MASK)[level]
+        before = sum(c.MT_COUNT * (room >> lower) for lower in range(order))
+        return first + before + mt * (room >> order), order
 
     def entry(self, head: int) -> int:
         """The entry of an index that a free block's descriptor names."""
-        word0, word1 = (self.mem[self.layout.descriptor(head) + i] for i in range(2))
-        order, mt = word0 >> c.ORDER_SHIFT & c.ORDER_MASK, word0 >> c.MT_SHIFT & c.MT_MASK
-        first, room = self.layout.store(word0 >> c.ZONE_SHIFT & c.ZONE_MASK)
-        before = sum(c.MT_COUNT * (room >> lower) for lower in range(order))
-        return first + before + mt * (room >> order) + (word1 >> c.LINK_SHIFT) - 1
+        word1 = self.mem[self.layout.descriptor(head) + 1]
+        return self.array(head, 0)[0] + (word1 >> c.LINK_SHIFT) - 1
+
+    def bits(self, head: int) -> Word:
+        """The word of a bitmap, or of a summary, that has the bit of a free block."""
+        level = self.rng.choice((0, 0, 1, 2))
+        first, order = self.array(head, level)
+        start = 0 if head < self.shape.zones[0].pages else self.shape.zones[0].pages
+        border = start >> self.shape.max_order << self.shape.max_order
+        word = (head - border >> order) >> 5 * (level + 1)
+        pages = 1 << order + 5 * (level + 1)  # that a word has bits for
+        others = range(border + word * pages, border + (word + 1) * pages)
+        return Word(first + word, head, -1, others=frozenset(others))
 
     # --- one stray write -------------------------------------------------------------------------
 
@@ -231,6 +250,8 @@ class Pages:
         new = values(self.rng, old, self.others)
         if self.shape.link_store == "index" and self.rng.randrange(3) == 0:
             new = self.rng.choice((self.rng.randrange(256), self.rng.randrange(40) << c.LINK_SHIFT))
+        if self.shape.link_store == "bitmap" and self.rng.randrange(3):
+            new = self.rng.choice((self.rng.getrandbits(32), old ^ 1 << self.rng.randrange(32)))
         new = old & word.kept | new & ~word.kept
         if new in (old, self.right.setdefault(word.at, old)):  # one that undoes another is none
             return False
@@ -241,8 +262,8 @@ class Pages:
         story = f"word {word.at:#x} of pfn {word.pfn}: {old:#x} -> {new:#x}"
         meant = word.mask & (old ^ new) != 0
         if meant:
-            self.bad.add(word.pfn)
-        exact = self.is_exact(kind)
+            self.bad |= {word.pfn, *word.others}
+        exact = self.is_exact(kind) and not word.others
         try:
             self.go_on(word.pfn, meant and exact, alone and exact, alone and exact)
         except Finding as finding:

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -123,6 +124,8 @@ RULES = {
     "reserved": _rule("descriptors", "of a hole", "now", "follows from the geometry"),
     "index-entry": _rule("index", "entry below its count", "now", "as the descriptor says"),
     "index-rest": _rule("index", "the other entries", "never", "written before they are read"),
+    "bitmap-entry": _rule("bitmap", "bits and summaries", "now", "as the descriptors say"),
+    "bitmap-rest": _rule("bitmap", "behind the last block", "never", "not read"),
     "table-link": _rule("table", "link of a listed page", "now", "the list is walked"),
     "table-rest": _rule("table", "of other pages", "never", "written before it is read"),
     "map": _rule("owner map", "of the pages of zones", "now", "as in the descriptors"),
@@ -287,7 +290,10 @@ class Words:
         if field == c.Z_LOCK:
             return "zone-lock", exact
         fixed = (c.Z_START, c.Z_END, c.Z_NODE, c.Z_INDEX, c.Z_PRESENT, c.Z_MIN_PRESENT)
-        if field in (*fixed, c.Z_STORE, c.Z_ROOM):
+        levels = {"index": 1, "bitmap": 3}.get(self.g.link_store, 0)
+        if field - c.Z_STORE in range(levels) or field - c.Z_ROOM in range(levels):
+            return "zone-fixed", exact
+        if field in fixed:
             return "zone-fixed", exact
         if field in (c.Z_MIN, c.Z_LOW, c.Z_HIGH):
             return "watermarks", exact
@@ -298,7 +304,7 @@ class Words:
         if c.Z_COUNTS <= field < c.Z_COUNTS + orders * c.MT_COUNT:
             return "zone-counts", exact
         if c.Z_LISTS <= field < c.Z_LISTS + 2 * orders * c.MT_COUNT:
-            return ("zone-rest" if self.g.link_store == "index" else "zone-lists"), exact
+            return ("zone-rest" if levels else "zone-lists"), exact
         return "zone-rest", exact
 
     def _boost(self, zone: int) -> Meaning:
@@ -476,31 +482,42 @@ class Words:
         return block.kind == c.T_FREE and pfn == block.pfn
 
     def _table_size(self) -> int:
-        if self.g.link_store == "index":
-            return sum(room for *_, room in self.index_arrays())
+        if self.g.link_store in ("index", "bitmap"):
+            return sum(room for *_, room in self.store_arrays())
         return self.g.pages * c.D_WORDS if self.g.link_store == "table" else 0
 
-    def index_arrays(self) -> Iterator[tuple[int, int, int, int]]:
-        """(zone, order, migratetype, entries) of each array of an index, as they follow."""
+    def store_arrays(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """(zone, level, order, migratetype, words) of each array of an index or a bitmap."""
         start, largest = self.g.start_pfn, 1 << self.g.max_order
         for number, zone in enumerate(self.g.zones):
             room = -(-(start + zone.pages) // largest) * largest - start // largest * largest
             start += zone.pages
-            for order in range(self.g.max_order + 1):
-                for mt in range(c.MT_COUNT):
-                    yield number, order, mt, room >> order
+            for level in range(3 if self.g.link_store == "bitmap" else 1):
+                if self.g.link_store == "bitmap":
+                    room = -(-room // 32 // largest) * largest
+                for order, mt in product(range(self.g.max_order + 1), range(c.MT_COUNT)):
+                    yield number, level, order, mt, room >> order
 
     def _entry(self, offset: int) -> str:
-        for zone, order, mt, room in self.index_arrays():
+        for zone, level, order, mt, room in self.store_arrays():
+            if offset < room and self.g.link_store == "bitmap":
+                last = self._last_block(zone, order) >> 5 * (level + 1)
+                return "entry" if offset <= last else "rest"
             if offset < room:
                 counts = self.layout.zone(zone) + c.Z_COUNTS
                 return "entry" if offset < self.words[counts + order * c.MT_COUNT + mt] else "rest"
             offset -= room
         return "rest"
 
+    def _last_block(self, zone: int, order: int) -> int:
+        """Number of the last block of an order that has a page of a zone."""
+        start = self.g.start_pfn + sum(spec.pages for spec in self.g.zones[:zone])
+        border = start >> self.g.max_order << self.g.max_order
+        return (start + self.g.zones[zone].pages - 1 - border) >> order
+
     def _table(self, offset: int) -> tuple[str, Meaning]:
-        if self.g.link_store == "index":
-            return f"index-{self._entry(offset)}", exact
+        if self.g.link_store in ("index", "bitmap"):
+            return f"{self.g.link_store}-{self._entry(offset)}", exact
         return ("table-link" if self._is_listed(*divmod(offset, 2)) else "table-rest"), exact
 
     def _arrays(self, offset: int) -> tuple[str, Meaning]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -49,8 +50,10 @@ from answer_measures import (
 from answer_page import rebuilt
 from answer_plot import draw
 
+from shmalloc.compiler import obtain
 from shmalloc.sizes import format_bytes
 from stress import explore
+from stress.machine.native import kernels_of
 from stress.programs import PROGRAMS, lookup
 
 KEPT = Path(__file__).resolve().parent.parent / "docs" / "pictures" / "the-answer.json"
@@ -71,10 +74,15 @@ def machine() -> Data:
         "cpu": names[0] if names else platform.machine(),
         "where": "a virtual machine" if flags else "no hypervisor",
         "cpus": os.cpu_count(),
-        "memory": format_bytes(psutil.virtual_memory().total),
+        "memory": spaced(format_bytes(psutil.virtual_memory().total)),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
     }
+
+
+def spaced(size: str) -> str:
+    """``256MiB`` as ``256 MiB``."""
+    return re.sub(r"(?<=\d)(?=[A-Z])", " ", size)
 
 
 def load() -> str:
@@ -101,9 +109,10 @@ def compared(figures: Figures, made: Data) -> dict[str, dict[str, float]]:
 
 def readers() -> Data:
     """What readers without a lock see: every schedule of the programs about lookups."""
+    programs = {name: PROGRAMS[name]() for name in lookup.PROGRAMS}
+    obtain.obtain(kernels_of(programs.values()))  # one image: most of what they call is the same
     found: Data = {}
-    for name in lookup.PROGRAMS:
-        program = PROGRAMS[name]()
+    for name, program in programs.items():
         runs = {m: explore(program, memory=m, strategy="dpor") for m in MEMORIES}
         for memory, run in runs.items():
             assert run.passed and run.classes is not None, f"{name}, {memory}: {run.verdict}"
@@ -133,7 +142,7 @@ def measured(effort: Effort, tell: Callable[[str], object]) -> Data:
     made["counts"], made["rounds"] = list(effort.sizes), effort.rounds
     made["effort"] = "the full run" if effort is FULL else "the quick run"
     sizes = {"start": effort.start_bytes, "scattered": effort.scattered_bytes}
-    made["sizes"] = {name: format_bytes(size) for name, size in sizes.items()}
+    made["sizes"] = {name: spaced(format_bytes(size)) for name, size in sizes.items()}
     figures = Figures(effort.rounds)
     steps: dict[str, Callable[[], Any]] = {
         "link stores": lambda: measure_stores(figures, effort),

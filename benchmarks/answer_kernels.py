@@ -8,6 +8,7 @@ and the order in which they are freed, a permutation that Python wrote::
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.kernels.walk import owner_at
 from shmalloc.kernels.zone import descriptor_at
@@ -141,6 +142,24 @@ def owners_by_arithmetic(mem, n, mask):
     for _ in range(n):
         seed = (seed * 1103515245 + 12345) & RANDOM_MASK
         total += owner_at(mem, (seed >> 8) & mask)
+    return total
+
+
+@kernel
+def owners_by_stored_heads(mem, n, mask):
+    """The same by the head that each tail names, which must still reach the page."""
+    seed = 1
+    total = 0
+    for _ in range(n):
+        seed = (seed * 1103515245 + 12345) & RANDOM_MASK
+        pfn = (seed >> 8) & mask
+        w0, owner = load2(mem, descriptor_at(mem, pfn))
+        if type_of(w0) == c.T_TAIL:
+            head = (w0 & c.LINK_MASK) >> c.LINK_SHIFT
+            w0, owner = load2(mem, descriptor_at(mem, head))
+            if head + (1 << order_of(w0)) <= pfn:
+                owner = 0
+        total += owner
     return total
 
 

@@ -290,6 +290,7 @@ def lookups(ram: Ram, order: int) -> list[Figure]:
 
     return [
         Figure(f"lookup.{order}.head", partial(run, loops.owners_by_arithmetic), LOOKUPS),
+        Figure(f"lookup.{order}.stored", partial(run, loops.owners_by_stored_heads), LOOKUPS),
         Figure(f"lookup.{order}.tail", partial(run, loops.owners_in_tails), LOOKUPS),
     ]
 
@@ -313,7 +314,9 @@ def measure_memory(effort: Effort) -> dict[str, dict[str, float]]:
                 loops.take_all, made.ram, 0, made.layout.work(0), made.layout.geometry.pages
             )
             work = pages * 8 / MIB  # our own list of them
+            at = made.layout.at
             found[store] = {
+                "bytes a page": (at["owners"] - at["table"]) * 8 // made.geometry.pages,
                 "start MiB": started,
                 "given out MiB": resident_mib(made) - before - work,
                 "pages given out": pages,

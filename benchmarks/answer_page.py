@@ -92,6 +92,8 @@ def summary(made: Data) -> str:
         "the same, **the owner fills** each page": figure(f"scattered.{n}.filled"),
         f"{made['many']:,} pages, **the owner writes one line** of each":
             figure(f"scattered.{made['many']}.touched"),
+        "memory of the links, bytes a page":
+            lambda store: f"{memory[store]['bytes a page']:.0f}",
         f"resident after the start of {size['start']}":
             lambda store: f"{memory[store]['start MiB']:.1f} MiB",
         f"of {size['scattered']}, all given out once, none used":
@@ -142,7 +144,7 @@ def scattered(made: Data) -> str:
         f"{many:,}, the owner writes one line": f"scattered.{many}.touched",
     }
     compared = markdown(
-        ["links in the page, times", *(f"links {label(store)}" for store in elsewhere(made))],
+        ["links in the page take, times those", *map(label, elsewhere(made))],
         [
             [text, *(times(made, f"{name}.page/{store}") for store in elsewhere(made))]
             for text, name in rows.items()
@@ -253,11 +255,11 @@ def tails(made: Data) -> str:
         rows.append([
             str(order), cell(made, f"tails.{order}.none"), cell(made, f"tails.{order}.owner"),
             f"{price['ratio']:.2f}", cell(made, f"tails.{order}.head"),
-            cell(made, f"lookup.{order}.head"), cell(made, f"lookup.{order}.tail"),
+            *(cell(made, f"lookup.{order}.{kind}") for kind in ("head", "stored", "tail")),
             even(made, order),
         ])  # fmt: skip
     header = ["order", "a pair, tails empty", "owner in each tail", "times", "owner and head",
-              "lookup by arithmetic", "lookup in the tail", "pays from"]  # fmt: skip
+              "lookup by arithmetic", "by a stored head", "in the tail", "pays from"]  # fmt: skip
     return markdown(header, rows)
 
 

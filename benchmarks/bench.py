@@ -1,9 +1,9 @@
 """Every figure of the goals, as ratios measured in one run: ``python benchmarks/bench.py``.
 
 Sections: ops (F ratios on each link store), size (flat from 16 MiB to 4 GiB), two (two processes
-against one), start (a fresh 4 GiB segment), audit, answer (what each hazard and link store
-costs), peers (other allocators in the same loops, where their library is installed).
-``--section`` picks some; ``--json FILE`` keeps the rows.
+against one), start (a fresh 4 GiB segment), audit, peers (other allocators in the same loops, where
+their library is installed). ``--section`` picks some; ``--json FILE`` keeps the rows. What link
+stores and hazards cost is in answer.py.
 """
 
 from __future__ import annotations
@@ -205,26 +205,6 @@ def bench_audit(rounds: int) -> list[Row]:
     ]
 
 
-def bench_answer(rounds: int) -> list[Row]:
-    """The cost of each hazard and link store: order-0 pairs and bulk."""
-    variants: dict[str, dict[str, object]] = {
-        "plain, links in page": {},
-        "plain, links in descriptor": {"link_store": "descriptor"},
-        "plain, links in table": {"link_store": "table"},
-        "poison": {"poison": True},
-        "zero on free": {"zero": True},
-        "history": {"history": 256},
-    }
-    with ExitStack() as stack:
-        figures = []
-        for label, changes in variants.items():
-            made = stack.enter_context(segment(64 * MIB, **changes))
-            figures += [page_figures(made, label)[k] for k in (0, 4)]
-        for figure in figures:
-            figure.goal = None
-        return measure(yardstick(), figures, rounds)
-
-
 def bench_peers(rounds: int) -> list[Row]:
     with segment(256 * MIB) as made:
         figures = [*page_figures(made, "shmalloc")[:1], *object_figures(made)[:1], *peers.figures()]
@@ -237,7 +217,6 @@ SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "two": bench_two,
     "start": bench_start,
     "audit": bench_audit,
-    "answer": bench_answer,
     "peers": bench_peers,
 }
 

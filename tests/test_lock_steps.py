@@ -9,8 +9,18 @@ from __future__ import annotations
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.kernels.lock import lock, spin, take_over, try_spin, unlock, unspin, wake_all
-from support.pauses import EPOCH, SPINS, WORD, Scripted, becomes, nothing, owner
+from shmalloc.kernels.lock import (
+    lock,
+    lock_or_skip,
+    spin,
+    take_over,
+    try_spin,
+    unlock,
+    unspin,
+    wake_all,
+)
+from shmalloc.kernels.reporting import claim_at
+from support.pauses import EPOCH, SPINS, WORD, Scripted, becomes, called_off, nothing, owner
 
 ME, OTHER = 2, 6
 C, KEPT, HANDOFF = c.LOCK_CONTENDED, c.LOCK_KEPT, c.LOCK_HANDOFF
@@ -150,6 +160,45 @@ def test_a_lock_that_the_dead_does_not_hold_is_left_alone(held):
     mem = Scripted(held=held)
     assert not mem.call(take_over, WORD, ME, OTHER)
     assert (mem[WORD], mem.count(ME, c.EV_TAKEOVER)) == (held, 0)
+
+
+# --- a wait that can be called off ---------------------------------------------------------------
+def give_up_word(mem: Scripted) -> int:
+    return mem[claim_at(mem, ME) + c.C_GIVE_UP]
+
+
+def test_a_free_lock_is_taken_at_once_by_one_that_could_do_without():
+    mem = Scripted()
+    assert mem.call(lock_or_skip, WORD, ME)
+    assert (mem[WORD], mem.tries, mem.seen) == (owner(ME), 1, [])
+
+
+def test_a_wait_that_is_called_off_ends_counted_and_leaves_no_request_for_the_lock():
+    flagged = owner(OTHER) | KEPT
+    mem = Scripted(*SPUN, nothing, called_off(ME), held=flagged)
+    assert not mem.call(lock_or_skip, WORD, ME)
+    assert mem.seen[-2:] == [asleep(flagged), ("wake", WORD, c.MAX_CLAIMS)]
+    assert (mem[WORD], give_up_word(mem)) == (owner(OTHER) | C, 0)
+    assert mem.count(ME, c.EV_DRAIN_SKIP) == 1
+
+
+def test_what_called_off_an_earlier_wait_does_not_end_this_one():
+    mem = Scripted(*SPUN, nothing, becomes(0), held=owner(OTHER))
+    called_off(ME)(mem)
+    assert mem.call(lock_or_skip, WORD, ME)
+    assert (mem[WORD], mem.count(ME, c.EV_DRAIN_SKIP)) == (owner(ME) | C, 0)
+
+
+def test_a_wait_for_another_lock_that_is_called_off_does_not_end_this_one():
+    mem = Scripted(*SPUN, called_off(ME, WORD + 2), becomes(0), held=owner(OTHER))
+    assert mem.call(lock_or_skip, WORD, ME)
+    assert mem[WORD] == owner(ME) | C
+
+
+def test_one_that_must_have_the_lock_takes_no_notice():
+    mem = Scripted(*SPUN, called_off(ME), becomes(0), held=owner(OTHER))
+    mem.call(lock, WORD, ME)
+    assert (mem[WORD], give_up_word(mem)) == (owner(ME) | C, WORD)
 
 
 # --- the per-CPU lock ----------------------------------------------------------------------------

@@ -26,6 +26,15 @@ def nothing(mem: Scripted) -> None:
     """The other CPUs do nothing during this pause."""
 
 
+def called_off(claim: int, at: int = WORD) -> Action:
+    """Someone tells ``claim`` during this pause to wait no longer for the lock at ``at``."""
+
+    def act(mem: Scripted) -> None:
+        mem[claim_at(mem, claim) + c.C_GIVE_UP] = at
+
+    return act
+
+
 def becomes(value: int, at: int = WORD) -> Action:
     """Word ``at`` has ``value`` after this pause."""
 

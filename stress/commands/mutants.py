@@ -57,7 +57,9 @@ STAGE_S = 20.0
     group=SYSTEMATIC,
     help="Hunt generated mutants, one token each, of all kernels or of modules (PART).",
 )
-@option("--sample", type=int, metavar="N", group=SYSTEMATIC, help="Draw N, with all of the locks.")
+@option(
+    "--sample", type=int, metavar="N", group=SYSTEMATIC, help="Draw N, besides all of the locks."
+)
 @seed("Seed of the sample", default=1, group=SYSTEMATIC)
 @option(
     "--state",

@@ -1,8 +1,9 @@
 """What became of single-token mutants: a table of modules, an estimate for all of them, the holes.
 
 The share that is killed counts those that are mutants at all: neither refused by the dialect nor
-equivalent, and no order that needs C11. All of the locks are judged, so only the others are
-estimated, by Wilson's interval ("Probable inference", 1927), which holds near 0 and 1, too.
+equivalent, and no order that needs C11. The locks and the others are taken apart: what was judged
+as a whole is exact, as the locks should be, and what was drawn is estimated, by Wilson's interval
+("Probable inference", 1927), which holds near 0 and 1, too.
 """
 
 from __future__ import annotations
@@ -73,19 +74,14 @@ def wilson(successes: int, trials: int) -> Share:
 
 def killed_share(judged: Sequence[Pair], all_mutants: Sequence[TokenMutant]) -> Share:
     """The share of all mutants that are killed, from those that were judged."""
-    locks: list[bool] = []
-    rest: list[bool] = []
-    for mutant, one in judged:
-        if one.outcome in (KILLED, SURVIVED):
-            (locks if is_lock(mutant) else rest).append(one.outcome == KILLED)
     shares = []
-    for group, is_whole, size in (
-        (locks, True, sum(map(is_lock, all_mutants))),
-        (rest, False, sum(not is_lock(one) for one in all_mutants)),
-    ):
-        if group:
-            share = wilson(sum(group), len(group))
-            exact = is_whole or len(group) == size
+    for of_locks in (True, False):
+        size = sum(is_lock(one) == of_locks for one in all_mutants)
+        group = [one.outcome for mutant, one in judged if is_lock(mutant) == of_locks]
+        killed, survived = group.count(KILLED), group.count(SURVIVED)
+        if killed + survived:
+            share = wilson(killed, killed + survived)
+            exact = len(group) == size
             shares.append((size, Share(*3 * (share.part,)) if exact else share))
     weight = sum(size for size, _ in shares)
     if weight == 0:

@@ -118,10 +118,10 @@ def in_parts(mutants: Sequence[TokenMutant], parts: Iterable[str]) -> list[Token
 
 
 def sampled(mutants: Sequence[TokenMutant], count: int, seed: int) -> list[TokenMutant]:
-    """All of the locks, and ``count`` in all, as many of each module as its share."""
+    """All of the locks, and ``count`` of the others, as many of each module as its share."""
     locks = [one for one in mutants if is_lock(one)]
     rest = [one for one in mutants if not is_lock(one)]
-    wanted = min(max(count - len(locks), 0), len(rest))
+    wanted = min(count, len(rest))
     rng = random.Random(seed)
     groups: dict[str, list[TokenMutant]] = {}
     for one in rest:

@@ -64,6 +64,7 @@ class Geometry:
     init_on_alloc: bool = False
     init_on_free: bool = False
     reporting: bool = False
+    debug_pagealloc: bool = False
     harden: int = 0
     caches: int = 32
     structures: int = 128
@@ -153,6 +154,12 @@ def _problems(g: Geometry) -> list[str]:
         (not (g.poison and (g.init_on_alloc or g.init_on_free)),
          "poison with init_on_alloc or init_on_free: both claim the bytes of a free page; use one "
          "of the two"),
+        (not (g.debug_pagealloc and g.link_store == "page"),
+         "debug_pagealloc with link_store='page': a free page may not be touched, and the list "
+         "runs through it; use another link store, such as 'descriptor'"),
+        (not (g.debug_pagealloc and (g.poison or g.zero or g.init_on_alloc or g.init_on_free)),
+         "debug_pagealloc with poison, zero, init_on_alloc or init_on_free: these touch pages that "
+         "have no owner; use one of the two"),
         (not (g.poison and g.zero),
          "poison with zero: both claim the bytes of a free page; use one of the two"),
         (not (g.reporting and g.page_bytes << g.pageblock_order < mmap.PAGESIZE),

@@ -11,12 +11,13 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc import cpus
-from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound
+from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound, Builtin
 from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.free_reporting import pageblocks, report_pageblock
@@ -34,6 +35,7 @@ from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reap import adopt_pages
+from shmalloc.page_protection import PageProtection
 from shmalloc.reports import describe_page
 
 _UNMOVABLE = c.MT_UNMOVABLE
@@ -50,6 +52,7 @@ class PageOperations(Bound):
     """Pages, ranges of pages, and what can happen to them."""
 
     _buffer_pfn: int | None = None
+    _protection: PageProtection | None = None
 
     def _become_child(self) -> None:
         super()._become_child()
@@ -62,6 +65,28 @@ class PageOperations(Bound):
         self._do_alloc_pages = self.builtin(alloc_pages)
         self._do_free_pages = self.builtin(free_pages)
         self._do_free_pages_of = self.builtin(free_pages_of)
+        if self.segment.geometry.debug_pagealloc and not self.readonly:
+            self._bind_protected(self._do_alloc_pages, self._do_free_pages, self._do_free_pages_of)
+
+    def _bind_protected(self, alloc: Builtin, free: Builtin, free_of: Builtin) -> None:
+        """Have blocks protected in this process while they are free (page_protection.py)."""
+        protection = self._protection = self._protection or PageProtection(self.segment)
+
+        def allocated(claim: int, order: int, *more: int) -> int:
+            pfn = int(alloc(claim, order, *more))
+            if pfn >= 0:
+                protection.allow(pfn, order)
+            return pfn
+
+        def freed(call: Builtin, claim: int, pfn: int, order: int, *more: int) -> int:
+            result = int(call(claim, pfn, order, *more))
+            if result == 0:
+                protection.protect(pfn, order)
+            return result
+
+        self._do_alloc_pages = allocated
+        self._do_free_pages = partial(freed, free)
+        self._do_free_pages_of = partial(freed, free_of)
 
     @property
     def _split_bytes(self) -> int:
@@ -269,6 +294,17 @@ class PageOperations(Bound):
             )
         blocks = pageblocks(self.segment)
         return sum(report_pageblock(self.segment, self.run, start) for start in blocks)
+
+    def protect_free(self) -> int:
+        """Take all pages that are free now away from this process: whichever touches one, faults,
+        until it is allocated again. How many pages.
+
+        Needs a geometry with ``debug_pagealloc=True``. What this process frees by ``free_pages`` is
+        protected at once; for what others free, or slabs, call this.
+        """
+        if self._protection is None:
+            raise MisuseError("protect_free: create the arena with debug_pagealloc=True to use it")
+        return self._protection.protect_free()
 
     def describe(self, pfn: int) -> str:
         """A sentence about a page: its state, block, zone, owner."""

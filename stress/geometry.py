@@ -16,6 +16,8 @@ Settings separated by commas, each with its default::
     pageblock-order=9   pages of a block that shares a migratetype: 2**9, or 2**max-order
     reporting=off       on: free memory goes back to the system at each audit; not with --link-store
                         page, which keeps its lists there, and not with fill=poison
+    debug-pagealloc=off on: at each slice the free pages are taken away from the workers, which
+                        then fault if they touch one; not with --link-store page, nor with fill
     spins=40            how often a held lock is tried before sleeping
     history=256         operations that the history of each CPU keeps; off
     start-pfn=0         the first page
@@ -87,6 +89,7 @@ class GeometrySpec(Struct, frozen=True):
     max_order: Order = field(default=10, name="max-order")
     pageblock_order: Order | None = field(default=None, name="pageblock-order")
     reporting: Switch = False
+    debug_pagealloc: Switch = field(default=False, name="debug-pagealloc")
     spins: Annotated[int, _whole(1 << 20)] = 40
     history: Annotated[
         int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
@@ -118,6 +121,7 @@ class GeometrySpec(Struct, frozen=True):
             "max_order": self.max_order,
             "pageblock_order": self.pageblocks,
             "reporting": self.reporting,
+            "debug_pagealloc": self.debug_pagealloc,
             "spins": self.spins,
             "history": self.history,
             "start_pfn": self.start_pfn,

@@ -27,10 +27,12 @@ def geometries(draw):
     fill = draw(st.sampled_from(["none", "poison", "zero"]))
     batch = draw(st.integers(1, MOST_LISTED))
     most = draw(st.integers(0, 11))
+    unmapped = draw(st.booleans()) and fill == "none"
     return GeometrySpec(
         fill=fill,
-        init_on_alloc=draw(st.booleans()) and fill != "poison",
-        init_on_free=draw(st.booleans()) and fill != "poison",
+        init_on_alloc=draw(st.booleans()) and fill != "poison" and not unmapped,
+        init_on_free=draw(st.booleans()) and fill != "poison" and not unmapped,
+        debug_pagealloc=unmapped,
         harden=draw(st.booleans()),
         min_free_bytes=draw(st.none() | st.integers(1, 1 << 20)),
         pcp=draw(st.sampled_from(["array", "list"])),
@@ -165,6 +167,7 @@ def test_a_table_of_a_file_is_the_text_of_the_option(name, value, text):
         ("geometry", "min-free=1GiB", "geometry: min-free=1GiB with a zone of"),
         ("geometry", "min-free=no", "geometry.min-free: 'no'; use a size such as 1MiB, or off"),
         ("geometry", "reporting=on", "geometry: reporting with link-store='page'"),
+        ("geometry", "debug-pagealloc=on", "geometry: debug-pagealloc with link-store='page'"),
         ("geometry", "history=3", "geometry.history: '3'; use a power of two from 64"),
         ("geometry", "spins=-1", "geometry.spins: '-1'; use a whole number from 0"),
         ("geometry", "fill=zero,fill=none", "geometry.fill is given twice"),
@@ -217,6 +220,17 @@ def test_free_memory_goes_back_to_the_system_while_workers_allocate():
         geometry="reporting=on,fill=zero,pageblock-order=4", faults="report:every=1ms",
     )  # fmt: skip
     assert result.passed and result.tally.reports > 0 and result.tally.reported_bytes > 0
+
+
+def test_no_kernel_of_the_workloads_touches_a_page_without_an_owner():
+    result = run_of(
+        workload="churn,slabmix,contig",
+        ram="16MiB",
+        link_store="bitmap",
+        zones="1",
+        geometry="debug-pagealloc=on",
+    )
+    assert result.passed
 
 
 def test_reported_memory_is_no_longer_backed_after_a_stutter_point():

@@ -26,6 +26,7 @@ from shmalloc.compiler import obtain
 from shmalloc.cpus import take
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import KernelFault, MisuseError
+from shmalloc.page_protection import PageProtection
 from shmalloc.parent import end_with_parent
 from shmalloc.recovery import Rescuer
 from shmalloc.segment import Segment
@@ -159,6 +160,8 @@ class Worker:
         self._beat_word = segment.layout.cpu(cpu) + c.C_BEAT
         self._area = segment.layout.work(cpu)
         self._steps = dict.fromkeys(WORKLOADS, FIRST_STEPS)
+        unmapped = segment.geometry.debug_pagealloc
+        self._protection = PageProtection(segment) if unmapped else None
 
     def serve(self) -> None:
         """Obey until told to leave."""
@@ -183,6 +186,8 @@ class Worker:
     def _work(self, name: str) -> Parked:
         step = self.engine.bind(WORKLOADS[name].step)
         self._move()
+        if self._protection is not None:
+            self._protection.protect_free()
         ops = batches = code = 0
         longest_s = 0.0
         started = before = time.perf_counter()

@@ -14,9 +14,9 @@ from shmalloc import constants as c
 from shmalloc.compiler.check import violations
 from shmalloc.dialect import closure_of
 from shmalloc.errors import CorruptionError
-from shmalloc.kernels.zone import pcp_at
+from shmalloc.kernels.zone import frame_at, pcp_at
 from shmalloc.memory import Ram
-from stress.programs import PROGRAMS, checks, held, pcp, waiters
+from stress.programs import PROGRAMS, checks, held, pcp, waiters, written
 from stress.programs.initial_state import InitialState
 from stress.programs.locks import COUNTER, LOCK
 
@@ -186,6 +186,27 @@ def test_the_check_sees_an_object_that_is_lost():
     ram = copy(serial("slab-new-new")[0])
     held.let_go(ram, 0, held.FIRST_OBJECT + 1)
     assert checks.objects_are_sound(ram) == c.M_LEAKED_OBJECTS
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_the_check_sees_that_the_owner_of_a_page_finds_something_else_in_it(end):
+    ram = copy(serial("buddy-alloc-alloc")[0])
+    pfn = held.block_pfn(ram[held.slot_at(ram, 0, 0)])
+    ram[frame_at(ram, pfn) if end == "first" else written.last_word(ram, pfn, 0)] = 1
+    assert checks.pages_are_sound(ram) == c.X_PAYLOAD
+
+
+def test_the_check_sees_that_the_owner_of_an_object_finds_something_else_in_it():
+    ram = copy(serial("slab-new-new")[0])
+    ram[ram[held.slot_at(ram, 0, held.FIRST_OBJECT + 1)]] = 1
+    assert checks.objects_are_sound(ram) == c.X_PAYLOAD
+
+
+def test_a_page_that_is_freed_is_as_its_owner_left_it():
+    ram = InitialState.booted(2).take(0).ram
+    ram[written.last_word(ram, 1, 0)] = 1
+    held.page_put(ram, 0, 0)
+    assert checks.first_violation(ram) == c.X_PAYLOAD
 
 
 def test_a_double_free_that_was_not_refused_is_seen():

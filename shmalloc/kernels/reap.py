@@ -7,7 +7,13 @@ over, and ``reap`` frees it; a receiver that comes later finds another label, wh
 the memory, and takes nothing. Pages that the allocator itself uses (slabs, sheaves, the array
 table), arrays, structures and templates have no owner.
 
-The walks are lock-free: what bears the label of the dead does not move meanwhile.
+``reap`` adopts each block and object, too, before it frees it: of a reaper and a receiver, or of
+two reapers, one wins the swap of the label. A look at the label and a free are two steps, between
+which a receiver may adopt what is then freed under it (docs/bugs.md 49). Who dies between adoption
+and free owns it, as a receiver would, and is reaped in turn.
+
+The walk over pages is lock-free. An object is adopted under the lock of its node, as only that
+keeps its slab: the word of its owner may be a word of another process's page by then.
 """
 
 from __future__ import annotations
@@ -25,12 +31,10 @@ from shmalloc.kernels.objects import (
     has_owner_word,
     index_at,
     is_live,
-    is_slab_of,
     list_state,
     object_at,
     objects_of,
     owner_at,
-    owner_of,
 )
 from shmalloc.kernels.pages import free_pages_of
 from shmalloc.kernels.slab_lists import next_slab
@@ -68,13 +72,20 @@ def reap_pages(mem: Memory, claim: Claim, holder: Label) -> int:
         if type_of(w0) == c.T_TAIL:
             pfn += 1
         else:
-            if (
-                is_owned_by(w0, w1, holder)
-                and free_pages_of(mem, claim, pfn, order_of(w0), w1) == 0
-            ):
+            if is_owned_by(w0, w1, holder) and take_pages(mem, claim, pfn, w0, w1, w1):
+                free_pages_of(mem, claim, pfn, order_of(w0), w1)
                 freed += 1
             pfn += 1 << order_of(w0)
     return freed
+
+
+@kernel
+def take_pages(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0, w1: Word1, new_owner: Owner) -> bool:
+    """Make a block that was seen as (w0, w1) ours, if it still is as it was."""
+    mine = next_word(
+        w0, c.T_ALLOCATED, order_of(w0), zone_of_word(w0), mt_of(w0), label(mem, claim)
+    )
+    return transition_owned(mem, pfn, w0, w1, mine, new_owner)
 
 
 @kernel
@@ -108,18 +119,19 @@ def reap_objects(mem: Memory, claim: Claim, owner: Owner) -> int:
 def reap_slab(mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
     """Free the objects of ``owner`` in one slab, which the last one may release; how many."""
     freed = 0
-    address = find_owned(mem, claim, cache_id, pfn, owner)
+    address = take_owned(mem, claim, cache_id, pfn, owner)
     while address > 0 and cache_free(mem, claim, cache_id, address) == 0:
         freed += 1
-        address = find_owned(mem, claim, cache_id, pfn, owner)
+        address = take_owned(mem, claim, cache_id, pfn, owner)
     return freed
 
 
 @kernel
-def find_owned(
+def take_owned(
     mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, owner: Owner
 ) -> ObjectAddress:
-    """Address of an object of ``owner`` in the slab at ``pfn``, or 0; looks under the node lock."""
+    """Make an object of ``owner`` in the slab at ``pfn`` ours: its address, or 0; looks under the
+    node lock."""
     held = hold_slab(mem, claim, cache_id, pfn)
     if held == 0:
         return 0
@@ -127,8 +139,10 @@ def find_owned(
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if list_state(w0) != cs.SLAB_FROZEN:
         for index in range(objects_of(w1)):
-            if found == 0 and owner_of(mem, pfn, order_of(w0), index) == owner:
-                found = object_at(mem, cache_at(mem, cache_id), pfn, index)
+            at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
+            if found == 0 and load(mem, at) == owner:
+                if cas(mem, at, owner, owner_word(mem, claim)):
+                    found = object_at(mem, cache_at(mem, cache_id), pfn, index)
     unlock(mem, held)
     return found
 
@@ -146,10 +160,7 @@ def adopt_pages(
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
         return c.E_STATE
-    mine = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt_of(w0), label(mem, claim))
-    if transition_owned(mem, pfn, w0, w1, mine, new_owner):
-        return 0
-    return c.E_STATE
+    return 0 if take_pages(mem, claim, pfn, w0, w1, new_owner) else c.E_STATE
 
 
 @unit
@@ -158,15 +169,17 @@ def adopt_object(
 ) -> int:
     """Take over an object of ``cache_id`` from ``giver``, a life. Returns 0 or E_STATE."""
     pfn = slab_of_address(mem, address)
-    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
+    if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES) or not is_live(giver):
         return c.E_STATE
-    w0 = page_state(mem, pfn)
-    if not is_slab_of(w0, cache_id):
+    held = hold_slab(mem, claim, cache_id, pfn)
+    if held == 0:
         return c.E_STATE
-    index = index_at(mem, cache_at(mem, cache_id), frame_at(mem, pfn), address)
-    at = owner_at(mem, frame_at(mem, pfn), order_of(w0), index)
-    if index < 0 or not has_owner_word(mem, cache_at(mem, cache_id), address, at):
-        return c.E_STATE
-    if is_live(giver) and cas(mem, at, giver, owner_word(mem, claim)):
-        return 0
-    return c.E_STATE
+    cache = cache_at(mem, cache_id)
+    index = index_at(mem, cache, frame_at(mem, pfn), address)
+    at = owner_at(mem, frame_at(mem, pfn), order_of(page_state(mem, pfn)), index)
+    result = c.E_STATE
+    if index >= 0 and has_owner_word(mem, cache, address, at):
+        if cas(mem, at, giver, owner_word(mem, claim)):
+            result = 0
+    unlock(mem, held)
+    return result

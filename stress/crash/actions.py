@@ -28,29 +28,24 @@ from shmalloc.kernels.recover import recover
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.units import Claim, Memory, Order, Pfn
 from stress.oracles.filling import check_filled
+from stress.programs.bulk import list_at
 from stress.programs.held import (
     block_order,
     block_pfn,
     hold,
     let_go,
+    let_go_signed,
     page_put,
     page_take,
     receive,
-    slot_at,
     zone_put,
     zone_take,
 )
 
-LIST = 8  # first word of a CPU's work area where bulk operations keep their lists
 LISTED = 3
 PATIENCE = 1_000
 SITTING = 300
 ROUNDS = 3
-
-
-@kernel
-def list_at(mem: Memory, claim: Claim) -> int:
-    return slot_at(mem, claim, LIST)
 
 
 @kernel
@@ -129,8 +124,8 @@ def two_types(mem: Memory, claim: Claim) -> Pfn:
 
 @kernel
 def free_of_zero(mem: Memory, claim: Claim) -> int:
-    """Frees the block of CPU 0, if it holds one at this moment."""
-    block = let_go(mem, 0, 0)
+    """Frees the block of CPU 0, if it holds one at this moment, as CPU 0 has left it."""
+    block = let_go_signed(mem, 0, 0)
     if block == 0:
         return 0
     return free_pages(mem, claim, block_pfn(block), block_order(block))

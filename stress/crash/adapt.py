@@ -19,7 +19,16 @@ from stress.crash.array_actions import arrays_survive, dict_arrays_survive
 from stress.crash.case import SUPERVISORS, CrashCase
 from stress.machine.names import WordName
 from stress.machine.program import Program
-from stress.programs import arrays, checks, claims, filled, structure_dict_arrays, structure_entries
+from stress.programs import (
+    arrays,
+    bulk,
+    checks,
+    claims,
+    filled,
+    kmalloc,
+    structure_dict_arrays,
+    structure_entries,
+)
 from stress.programs.initial_state import spare_cpus
 
 # The report that a program provokes, by its check.
@@ -28,6 +37,8 @@ TOLERATED: dict[Kernel, int] = {
     checks.object_refused_once: c.M_OBJECT_FREE,
     checks.destroyed_or_busy: c.M_LEAKED_OBJECTS,
     filled.stray_is_caught: c.I_BYTES,
+    bulk.two_freed: c.M_DOUBLE_FREE,
+    kmalloc.small_refused_once: c.M_OBJECT_FREE,
 }
 # Checks of what bears no slot's label: of arrays the dead's records must be gone.
 SURVIVES: dict[Kernel, Kernel] = {
@@ -43,10 +54,18 @@ SURVIVES: dict[Kernel, Kernel] = {
 NO_SEGMENT = "a lock word alone: there is nothing to recover"
 STOPPED = "a process has stopped: only the system's clock can tell"
 OVERWRITTEN = "a free pointer was overwritten from outside: recovery believes free lists"
+ONLY_WAKER = "the CPU that dies is the only one that would have woken the sleeper"
+RECOVERER = "a recoverer helps itself as it waits for who dies later, which none does here"
+RECOVERERS = ("wait-recover", "wait-recover-list")
+ONLY_WAKERS = ("wait-online", "wait-shrink", "wait-destroy", "wait-reap")
 
 
 def left_out(name: str) -> str:
     """Why the program has no case; empty if it has one."""
+    if name in ONLY_WAKERS:
+        return ONLY_WAKER
+    if name in RECOVERERS:
+        return RECOVERER
     if name == "slab-destroy-stopped":
         return STOPPED
     if name.startswith("stray-"):
@@ -91,12 +110,10 @@ def case_of(
         locks=(),
         word_name=_with_notices(program.word_name, behind),
     )
-    return CrashCase(
-        wider,
-        crash_kernels.supervise_and_reap if reaping else crash_kernels.supervise,
-        behind + crash_kernels.DIED,
-        holds,
-    )
+    supervisor = crash_kernels.supervise_and_reap if reaping else crash_kernels.supervise
+    if check is claims.one_life:
+        supervisor = crash_kernels.supervise_claim
+    return CrashCase(wider, supervisor, behind + crash_kernels.DIED, holds)
 
 
 def _managed_pages(image: np.ndarray) -> int:

@@ -23,7 +23,8 @@ HOPEFUL = ("wait-", "pcp-")  # programs with a page for every CPU, unless one di
 
 
 # Programs, and the number of pages they retire
-POISONING = {"pcp-free-poison": 1, "pcp-bulk-poison": 1, **dict.fromkeys(filled.PROGRAMS, 1)}
+RETIRING = ("pcp-free-poison", "pcp-bulk-poison", "bulk-put-poison", *filled.PROGRAMS)
+POISONING = dict.fromkeys(RETIRING, 1)
 
 
 @cache

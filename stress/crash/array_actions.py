@@ -11,26 +11,16 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.array_recovery import copy_references, reap_tickets, recover_arrays
 from shmalloc.kernels.array_table import grow
 from shmalloc.kernels.reporting import report
-from shmalloc.kernels.shared_arrays import (
-    drop_array,
-    exchange_array,
-    load_array,
-    make_array,
-    make_run,
-)
+from shmalloc.kernels.shared_arrays import drop_array, exchange_array, make_array
 from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed
 from stress.crash.initial_states import pages
 from stress.crash.kernels import has_died, living_slot, nothing_is_lost, untolerated
 from stress.programs.arrays import (
     ARRAY,
-    FIRST_GENERATION,
-    TICKET,
-    TICKET_NUMBER,
     counts_agree,
     drop_noted,
     end_all,
-    known_array,
     make_one,
     next_page,
     open_known,
@@ -54,34 +44,10 @@ def array_round(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
-def run_round(mem: Memory, claim: Claim) -> int:
-    """The same of a whole block and one page more."""
-    pages = (1 << fixed(mem, c.H_MAX_ORDER)) + 1
-    slot, sequence, _, _ = make_run(mem, claim, pages, 1 << fixed(mem, c.H_MAX_ORDER))
-    return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
-
-
-@kernel
 def open_round(mem: Memory, claim: Claim) -> int:
     """Open the array that another CPU drops meanwhile, and drop it."""
     slot = open_known(mem, claim)
     return slot if slot < 0 else drop_noted(mem, claim)
-
-
-@kernel
-def send_round(mem: Memory, claim: Claim) -> int:
-    """Send the array and drop it; the ticket keeps it."""
-    send_noted(mem, claim)
-    return drop_noted(mem, claim)
-
-
-@kernel
-def load_noted(mem: Memory, claim: Claim) -> int:
-    """Load what CPU 0 sent, if it did, and drop it."""
-    ticket = mem[slot_at(mem, 0, TICKET)]
-    number = mem[slot_at(mem, 0, TICKET_NUMBER)]
-    slot, sequence, _ = load_array(mem, claim, ticket, number, known_array(mem), FIRST_GENERATION)
-    return slot if slot < 0 else drop_array(mem, claim, slot, sequence)
 
 
 @kernel

@@ -10,17 +10,15 @@ from stress.crash.array_actions import (
     array_round,
     arrays_survive,
     copy_and_end,
-    load_noted,
     open_round,
     reap_absent_tickets,
-    run_round,
-    send_round,
     with_absent,
     with_one,
     with_orphan,
 )
 from stress.crash.initial_states import pages
 from stress.crash.operation import Operation
+from stress.programs.array_moves import load_noted, run_round, send_round
 from stress.programs.arrays import drop_noted
 from stress.programs.initial_state import InitialState
 

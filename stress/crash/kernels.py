@@ -44,6 +44,7 @@ from stress.programs.filled import heal
 from stress.programs.held import BLOCKS, FIRST_OBJECT, OBJECTS, block_order, block_pfn, slot_at
 from stress.programs.ranges import OFFLINE_BIT, RANGE, check_ranges, let_range_go
 from stress.programs.structure_entries import end_every_structure
+from stress.programs.written import check_object
 
 DIED = 0
 EPOCHS = 64
@@ -85,6 +86,18 @@ def supervise_and_reap(mem: Memory, claim: Claim) -> int:
             reap(mem, claim, victim, fixed(mem, notice_at(mem, EPOCHS + victim)))
     drain_cpu(mem, claim, cpu_of(mem, claim))
     return 0
+
+
+@kernel
+def supervise_claim(mem: Memory, claim: Claim) -> int:
+    """As ``supervise``; a CPU that dies is the process that had CLAIM, too, if it has taken it."""
+    at = cpu_at(mem, claims.CLAIM)
+    for victim in range(fixed(mem, c.H_CPUS)):
+        epoch = load(mem, at + c.C_EPOCH)
+        taken = epoch & 1 != 0 and load(mem, at + c.C_PID) == claims.PID + victim
+        if has_died(mem, victim) and taken:
+            mark_dead(mem, claim, claims.CLAIM, epoch)
+    return supervise(mem, claim)
 
 
 # --- what must hold ------------------------------------------------------------------------------
@@ -162,7 +175,8 @@ def forget_notes(mem: Memory) -> None:
 
 @kernel
 def living_kept_theirs(mem: Memory) -> None:
-    """Recovery took nothing from the living: their blocks and objects still bear their labels."""
+    """Recovery took nothing from the living: their blocks and objects still bear their labels, and
+    the objects what was written into them (blocks: ``enter_owners``)."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         if not has_died(mem, cpu):
             for slot in range(BLOCKS):
@@ -171,6 +185,8 @@ def living_kept_theirs(mem: Memory) -> None:
                     held_by(mem, cpu, block_pfn(block), block_order(block))
             for slot in range(OBJECTS):
                 address = mem[slot_at(mem, cpu, FIRST_OBJECT + slot)]
+                if address != 0:
+                    check_object(mem, cpu, address)
                 if address != 0 and owner_word_of(mem, address) != owner_word_at_start(mem, cpu):
                     report(
                         mem,
@@ -314,6 +330,8 @@ def claim_survives(mem: Memory) -> int:
     if mem[at + c.C_EPOCH] & 1 != 0:
         mark_dead(mem, by, claims.CLAIM, mem[at + c.C_EPOCH])
     recover(mem, by)
+    reap(mem, by, claims.CLAIM, claims.FIRST)
+    reap(mem, by, claims.CLAIM, claims.FIRST + 2)
     if claim_slot(mem, claims.CLAIM, by, claims.PID, 1) != claims.CLAIM:
         report(mem, by, c.I_PROGRESS, c.AT_CPU | claims.CLAIM, claims.CLAIM, mem[at + c.C_EPOCH])
     return nothing_is_lost(mem)

@@ -14,15 +14,17 @@ from shmalloc.kernels.reap import adopt_object, reap
 from shmalloc.kernels.reporting import cpu_at
 from shmalloc.units import CacheId, Claim, Memory, ObjectAddress
 from shmalloc.words import fixed
-from stress.crash.actions import LISTED, list_at
+from stress.crash.actions import LISTED
+from stress.programs.bulk import list_at
 from stress.programs.held import (
     FIRST_OBJECT,
     OBJECTS,
     ONLY_CACHE,
+    hold_object,
     let_go,
+    let_go_object,
     object_put,
     object_take,
-    slot_at,
 )
 
 LISTED_MANY = 7
@@ -44,7 +46,7 @@ def adopt_one(mem: Memory, claim: Claim) -> int:
     address = let_go(mem, 0, FIRST_OBJECT)
     result = adopt_object(mem, claim, 0, address, owner_word(mem, 0))
     if result == 0:
-        mem[slot_at(mem, claim, FIRST_OBJECT)] = address
+        hold_object(mem, claim, 0, address)
         object_put(mem, claim, 0)
     return result
 
@@ -93,7 +95,7 @@ def object_pair(mem: Memory, claim: Claim) -> int:
 def create_with_image(mem: Memory, claim: Claim) -> CacheId:
     """Creates a cache with an object image, allocates one object, and destroys the cache."""
     made = cache_create(
-        mem, claim, NEW_BYTES, 0, cs.CF_NO_SHEAVES | cs.CF_DEBUG, list_at(mem, claim)
+        mem, claim, NEW_BYTES, 0, cs.CF_NO_SHEAVES | cs.CF_DEBUG, +list_at(mem, claim)
     )
     if made < 0:
         return made
@@ -122,9 +124,7 @@ def create_and_keep(mem: Memory, claim: Claim) -> CacheId:
     """Creates a cache, with the id of a destroyed one if there is one, and an object in it."""
     made = cache_create(mem, claim, NEW_BYTES, 0, cs.CF_NO_SHEAVES, 0)
     if made >= 0:
-        address = cache_alloc(mem, claim, made)
-        if address >= 0:
-            mem[slot_at(mem, claim, FIRST_OBJECT)] = address
+        hold_object(mem, claim, 0, cache_alloc(mem, claim, made))
     return made
 
 
@@ -143,11 +143,9 @@ def kmalloc_small(mem: Memory, claim: Claim) -> ObjectAddress:
 def kmalloc_round(mem: Memory, claim: Claim) -> int:
     """Four objects by kmalloc, and back."""
     for slot in range(OBJECTS):
-        address = kmalloc(mem, claim, SMALL_BYTES)
-        if address >= 0:
-            mem[slot_at(mem, claim, FIRST_OBJECT + slot)] = address
+        hold_object(mem, claim, slot, kmalloc(mem, claim, SMALL_BYTES))
     for slot in range(OBJECTS):
-        address = let_go(mem, claim, FIRST_OBJECT + slot)
+        address = let_go_object(mem, claim, slot)
         if address != 0:
             kfree(mem, claim, address)
     return 0

@@ -14,6 +14,7 @@ from stress.mutants import (
     dicts,
     locks,
     nowait,
+    operations,
     pcp,
     recovery,
     slab,
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "ranges": contig.MUTANTS,
     "recovery": recovery.MUTANTS,
     "nowait": nowait.MUTANTS,
+    "operations": operations.MUTANTS,
     "structures": (*structures.MUTANTS, *dicts.MUTANTS),
 }
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for part in PARTS.values() for mutant in part}

@@ -53,7 +53,7 @@ MUTANTS = (
         (("            wake_waiters(mem, claim, zone_at(mem, held))\n", ""),),
         "free_bulk does not wake who waits for memory",
         "I_PROGRESS",
-        ("wait",),
+        ("wait-free-bulk",),
         unseen=LOOKS_AGAIN,
     ),
     Mutant(
@@ -108,7 +108,7 @@ MUTANTS = (
         ),
         "free_bulk puts a page on the free lists that was marked to leave service",
         "M_WRONG_STATE",
-        ("pcp-bulk-poison",),
+        ("pcp-bulk-poison", "bulk-put-poison"),
         unseen=NO_MARKS,
     ),
     Mutant(
@@ -132,7 +132,7 @@ MUTANTS = (
         ),
         "a list that crosses zones is freed under the lock of its first zone",
         "I_LIST_LINKS",
-        ("crash:pages-bulk-zones",),
+        ("bulk-put-zones", "crash:pages-bulk-zones"),
         ("bulk", "churn"),
     ),
     Mutant(

@@ -211,7 +211,8 @@ def split_lookup(name: str) -> Program:
 
 
 def split_legal(name: str) -> Program:
-    return InitialState.booted(4, max_order=2).program(
+    state = InitialState.booted(4, max_order=2).blank()
+    return state.program(
         name,
         (take_page, take_pair),
         invariant=partition_is_legal,

@@ -6,7 +6,8 @@ violations in this order and stops at the first stage that finds one:
 1. the threads reported nothing, no lock is still held (the later stages would wait for it), and
    no lock of an unplugged CPU is open (I_PROGRESS);
 2. ownership, by what the threads received (held.py), not by what the allocator believes: the
-   owner map refuses a page that two of them hold (X_DOUBLE_ALLOC);
+   owner map refuses a page that two of them hold (X_DOUBLE_ALLOC), and what they wrote into
+   their memory is still there (X_PAYLOAD, written.py);
 3. the audits: they recount every descriptor, list, counter, sheaf and slab; a free page that a
    CPU holds is X_LOST_OWNER; the oracle of bounds recounts the lists once more, and no range is
    isolated that no CPU keeps (ranges.py);
@@ -47,6 +48,7 @@ from stress.programs.held import (
     slot_at,
 )
 from stress.programs.ranges import check_ranges
+from stress.programs.written import check_block
 
 LOCK_OWNER_MASK = 0xFFFF  # 0: free, or of an unplugged CPU
 
@@ -111,12 +113,15 @@ def object_locks_held(mem: Memory) -> int:
 
 @kernel
 def enter_owners(mem: Memory) -> None:
-    """Enter what every CPU holds into the owner map, which refuses a page that it has already."""
+    """Enter what every CPU holds into the owner map, which refuses a page that it has already.
+
+    Each block must be as its owner left it."""
     for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(BLOCKS):
             block = mem[slot_at(mem, cpu, slot)]
             if block != 0:
                 own(mem, cpu, block_pfn(block), block_order(block), cpu + 1)
+                check_block(mem, cpu, block_pfn(block), block_order(block))
 
 
 @kernel

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.pages import alloc_pages, free_pages_of
+from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover
 from shmalloc.kernels.reporting import cpu_at, cpu_of, report
-from shmalloc.kernels.slots import claim_slot, is_dead, mark_dead, release_slot
+from shmalloc.kernels.slots import claim_slot, is_dead, mark_dead, release_slot, settle_on
 from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed, load
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, pages_are_sound
 from stress.programs.held import RESULT, note_result, slot_at
 from stress.programs.initial_state import InitialState, catalogue
+from stress.programs.written import check_block, sign_block
 
 CLAIM = 7
 FIRST = 5  # the epoch of its life: odd
 PID = 4711  # of the claimers, and their number
 OLD_PID = 99
+OWNER = 77  # owner word of the pages of both lives
 TOOK, GAVE_BACK, MARKED = 1, 2, 3  # what a CPU did, noted as its result; 0: nothing
 
 
@@ -55,6 +59,32 @@ def recoverer(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
+def newcomer(mem: Memory, claim: Claim) -> int:
+    """Takes the claim; if it gets it, allocates a page as the claim, writes to it, and frees it."""
+    if claim_slot(mem, CLAIM, cpu_of(mem, claim), PID + claim, 1) != CLAIM:
+        return note_result(mem, claim, 0)
+    pfn = alloc_pages(mem, CLAIM, 0, c.MT_MOVABLE, OWNER)
+    if pfn >= 0:
+        sign_block(mem, CLAIM, pfn, 0)
+        check_block(mem, CLAIM, pfn, 0)
+        free_pages_of(mem, CLAIM, pfn, 0, OWNER)
+    return note_result(mem, claim, TOOK)
+
+
+@kernel
+def reaper(mem: Memory, claim: Claim) -> int:
+    """The supervisor of the first life, which is over, frees the page that it left."""
+    return reap(mem, claim, CLAIM, FIRST)
+
+
+@kernel
+def recoverer_and_reaper(mem: Memory, claim: Claim) -> int:
+    """Recovers the first life, and frees the page that it left."""
+    recover(mem, claim)
+    return reap(mem, claim, CLAIM, FIRST)
+
+
+@kernel
 def one_life(mem: Memory) -> int:
     """The claim is free, or its owner is the one that was told so; its first life ended once."""
     slot = cpu_at(mem, CLAIM)
@@ -81,7 +111,7 @@ def one_life(mem: Memory) -> int:
 
 def first_life(cpus: int = 2) -> InitialState:
     """CLAIM is in its first life."""
-    state = InitialState.booted(1, cpus=cpus, claims=CLAIM + 1)
+    state = InitialState.booted(2, cpus=cpus, claims=CLAIM + 1)
     at = state.layout.cpu(CLAIM)
     state.ram[at + c.C_EPOCH], state.ram[at + c.C_PID] = FIRST, OLD_PID
     state.ram[c.H_CLAIMS_USED] = CLAIM + 1
@@ -100,6 +130,23 @@ def marked(cpus: int = 2) -> InitialState:
     """The process of the first life is dead, and CLAIM is marked."""
     state = first_life(cpus)
     state.ram[state.layout.cpu(CLAIM) + c.C_DEAD] = FIRST + 1
+    return state
+
+
+def recovered(cpus: int = 2) -> InitialState:
+    """The process of the first life died and was recovered."""
+    state = ended(cpus)
+    state.ram[state.layout.cpu(CLAIM) + c.C_DEAD] = FIRST + 1
+    return state
+
+
+def with_page(state: InitialState) -> InitialState:
+    """The first life left a page, with the owner word that the next one uses."""
+    at = state.layout.cpu(CLAIM) + c.C_EPOCH
+    now, state.ram[at] = state.ram[at], FIRST
+    settle_on(state.ram, CLAIM, 1)
+    assert alloc_pages(state.ram, CLAIM, 0, c.MT_MOVABLE, OWNER) >= 0, "no page"
+    state.ram[at] = now
     return state
 
 
@@ -163,6 +210,36 @@ def recover_recover_claim_3(name: str) -> Program:
     )
 
 
+def reap_claim(name: str) -> Program:
+    return with_page(recovered()).program(
+        name,
+        (reaper, newcomer),
+        check=one_life,
+        story="a claim is taken again before what its dead life left is reaped: the labels of the"
+        " two lives differ in the epoch alone, and their owner words not at all",
+    )
+
+
+def recover_newcomer(name: str) -> Program:
+    return with_page(marked()).program(
+        name,
+        (recoverer_and_reaper, newcomer),
+        check=one_life,
+        story="a claim is taken again as soon as its recovery has ended the first life, and before"
+        " that one is reaped: end_life is the last step of sweep, behind the last look at a label",
+    )
+
+
+def recover_newcomer_3(name: str) -> Program:
+    return with_page(marked(cpus=3)).program(
+        name,
+        (recoverer_and_reaper, newcomer, recoverer),
+        check=one_life,
+        story="claims-recover-newcomer while another process recovers, too: it may begin behind"
+        " the end of the first life, and must leave the page of the second one alone",
+    )
+
+
 PROGRAMS = catalogue(
     "claims",
     claim_claim,
@@ -171,4 +248,7 @@ PROGRAMS = catalogue(
     release_claim_mark_3,
     recover_claim,
     recover_recover_claim_3,
+    reap_claim,
+    recover_newcomer,
+    recover_newcomer_3,
 )

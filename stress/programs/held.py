@@ -30,12 +30,13 @@ from shmalloc.kernels.pages import (
 from shmalloc.units import Claim, Memory, ObjectAddress, Order, Owner, Pfn
 from shmalloc.words import fixed
 from stress.oracles.filling import check_filled
+from stress.programs.written import check_block, check_object, sign_block, sign_object
 
 BLOCKS = 2  # block slots of a CPU
 FIRST_OBJECT = 2
 OBJECTS = 4
 RESULT = 6  # what one other operation of the CPU returned
-SHARED = 7  # of CPU 0: an object that several CPUs free; written before they start
+SHARED = 7  # of CPU 0: an object that several CPUs free; written before they start (CPU 1: BLANK)
 WORK_WORDS = 16
 BLOCK_ORDER_BITS = 4
 BLOCK_ORDER_MASK = 15
@@ -61,8 +62,9 @@ def block_order(block: int) -> int:
 
 @kernel
 def hold(mem: Memory, claim: Claim, slot: int, pfn: Pfn, order: Order) -> Pfn:
-    """Note a block that an allocation returned; returns ``pfn``."""
+    """Note and sign a block that an allocation returned; returns ``pfn``."""
     if pfn >= 0:
+        sign_block(mem, claim, pfn, order)
         mem[slot_at(mem, claim, slot)] = (pfn << BLOCK_ORDER_BITS | order) + 1
     return pfn
 
@@ -82,6 +84,15 @@ def let_go(mem: Memory, claim: Claim, slot: int) -> int:
     held = mem[at]
     mem[at] = 0
     return held
+
+
+@kernel
+def let_go_signed(mem: Memory, claim: Claim, slot: int) -> int:
+    """``let_go`` of a block that must be as its owner left it."""
+    block = let_go(mem, claim, slot)
+    if block != 0:
+        check_block(mem, claim, block_pfn(block), block_order(block))
+    return block
 
 
 @kernel
@@ -107,7 +118,7 @@ def zone_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -
 @kernel
 def zone_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the block of a slot straight to the zone."""
-    block = let_go(mem, claim, slot)
+    block = let_go_signed(mem, claim, slot)
     if block == 0:
         return c.E_STATE
     return zone_free(mem, claim, block_pfn(block), block_order(block), claim + 1)
@@ -123,25 +134,40 @@ def page_take(mem: Memory, claim: Claim, slot: int, order: Order) -> Pfn:
 @kernel
 def page_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the block of a slot by the public operation."""
-    block = let_go(mem, claim, slot)
+    block = let_go_signed(mem, claim, slot)
     if block == 0:
         return c.E_STATE
     return free_pages_of(mem, claim, block_pfn(block), block_order(block), claim + 1)
 
 
 @kernel
+def hold_object(mem: Memory, claim: Claim, slot: int, address: ObjectAddress) -> ObjectAddress:
+    """Note and sign an object that an allocation returned; returns ``address``."""
+    if address >= 0:
+        sign_object(mem, claim, address)
+        mem[slot_at(mem, claim, FIRST_OBJECT + slot)] = address
+    return address
+
+
+@kernel
 def object_take(mem: Memory, claim: Claim, slot: int) -> ObjectAddress:
     """Allocate an object."""
-    address = cache_alloc(mem, claim, ONLY_CACHE)
-    if address >= 0:
-        mem[slot_at(mem, claim, FIRST_OBJECT + slot)] = address
+    return hold_object(mem, claim, slot, cache_alloc(mem, claim, ONLY_CACHE))
+
+
+@kernel
+def let_go_object(mem: Memory, claim: Claim, slot: int) -> ObjectAddress:
+    """Empty a slot and return its object, which must be as its owner left it; 0: none."""
+    address: ObjectAddress = let_go(mem, claim, FIRST_OBJECT + slot)
+    if address != 0:
+        check_object(mem, claim, address)
     return address
 
 
 @kernel
 def object_put(mem: Memory, claim: Claim, slot: int) -> int:
     """Free the object of a slot."""
-    address = let_go(mem, claim, FIRST_OBJECT + slot)
+    address = let_go_object(mem, claim, slot)
     if address == 0:
         return c.E_STATE
     return cache_free(mem, claim, ONLY_CACHE, address)

@@ -31,6 +31,7 @@ from shmalloc.memory import Ram
 from stress.machine.program import Observed, Program
 from stress.programs import checks, held
 from stress.programs.naming import SegmentNaming, code_name
+from stress.programs.written import blank_at
 
 FIRST_EPOCH = 3  # of slot 0 if there are spare slots; any number but 0 would do
 SHEAF_PAGE_BYTES = 256  # in states with sheaves (slab.py)
@@ -119,6 +120,11 @@ class InitialState:
             if spare:
                 ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
         return cls(layout, ram, scale)
+
+    def blank(self) -> InitialState:
+        """Let no CPU write to its memory (written.py). Before all others."""
+        self.ram[blank_at(self.ram)] = 1
+        return self
 
     def take(self, cpu: int, slot: int = 0, order: int = 0) -> InitialState:
         """Let ``cpu`` begin with a block, straight from the zone."""

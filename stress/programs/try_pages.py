@@ -224,8 +224,8 @@ def index_stopped(name: str) -> Program:
         name,
         (put_and_take, put_and_take),
         check=none_waited,
-        story="try-all-stopped with free blocks in index arrays: only deferred blocks are linked, by"
-        " word 1 of the descriptors",
+        story="try-all-stopped with free blocks in index arrays: only deferred blocks are linked,"
+        " by word 1 of the descriptors",
     )
 
 

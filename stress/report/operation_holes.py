@@ -102,15 +102,6 @@ _ARRAYS_RECOVERED = Reason(
     (PROGRAM,),
     "array_recovery.recover_arrays",
 )
-_NO_PROGRAM = Reason(
-    "an explored program is still to be written",
-    (PROGRAM,),
-    "cache_bulk.cache_alloc_bulk cache_bulk.cache_free_bulk cache_set.cache_create "
-    "kmalloc.kfree kmalloc.kmalloc kmalloc.kmalloc_boot "
-    "pages.free_pages pcp.drain_all "
-    "reap.adopt_object reap.adopt_pages reap.reap shared_arrays.make_run "
-    "shared_arrays.send_array",
-)
 _NO_WORKLOAD = Reason(
     "a workload is still to be written",
     (NATIVE,),
@@ -130,7 +121,6 @@ REASONS = (
     _TICKET,
     _WITHIN_RECOVERY,
     _ARRAYS_RECOVERED,
-    _NO_PROGRAM,
     _NO_WORKLOAD,
 )
 REASON_OF: dict[tuple[str, str], Reason] = {

@@ -45,6 +45,7 @@ from answer_measures import (
     measure_memory,
     measure_starts,
     measure_stores,
+    measure_switches,
     measure_tails,
 )
 from answer_page import rebuilt
@@ -148,6 +149,7 @@ def measured(effort: Effort, tell: Callable[[str], object]) -> Data:
         "link stores": lambda: measure_stores(figures, effort),
         "fragmented memory": lambda: measure_fragmented(figures, effort),
         "poison and zero": lambda: measure_filling(figures),
+        "refusals": lambda: measure_switches(figures),
         "huge": lambda: measure_huge(figures),
         "tails": lambda: measure_tails(figures),
         "memory": lambda: measure_memory(effort),

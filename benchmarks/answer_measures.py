@@ -16,9 +16,10 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import answer_kernels as loops
 import kernels
@@ -28,7 +29,9 @@ from answer_worlds import READ_WRITE, World, permutation, protect, settings, way
 from measure import Figure, in_turn
 from worlds import segment
 
+from shmalloc import Arena
 from shmalloc.engine import get_engine
+from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES, Geometry, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
@@ -49,6 +52,8 @@ FEWEST_PAGES = 32_768  # of a slice
 ORDERS = range(10)
 LOOKUPS = 20_000
 UNMAPPINGS = 200
+CALLS = 500
+SWITCHES = ("debug_pagealloc", "unaccepted")  # of a geometry, where they are built
 BLOCK_PAGES = 4096  # of a segment that is full of blocks
 
 
@@ -209,6 +214,36 @@ def measure_filling(figures: Figures) -> None:
         made = stack.enter_context(segment(16 * MIB, history=256))
         run = partial(call, kernels.page_pairs, made.ram, 0, 0, SLICE)
         figures.take([*found, Figure("history.page", run, SLICE)])
+
+
+def measure_switches(figures: Figures) -> dict[str, str]:
+    """Pairs of calls from Python with each switch that is built; why a store refuses one.
+
+    In Python because there a switch takes part in a call, as that of debug_pagealloc.
+    """
+    built = {field.name for field in fields(Geometry)}
+    refusals: dict[str, str] = {}
+    with ExitStack() as stack:
+        found = []
+        for switch in ("", *(name for name in SWITCHES if name in built)):
+            for store in STORES:
+                name = f"calls.{switch or 'plain'}.{store}"
+                changes: dict[str, Any] = {switch: True} if switch else {}
+                try:
+                    arena = stack.enter_context(
+                        Arena.create(size=16 * MIB, link_store=store, **changes)
+                    )
+                except MisuseError as error:
+                    refusals[name] = str(error)
+                else:
+                    found.append(Figure(name, partial(_calls, arena), CALLS))
+        figures.take(found)
+    return refusals
+
+
+def _calls(arena: Arena) -> None:
+    for _ in range(CALLS):
+        arena.free_pages(arena.alloc_pages(0), 0)
 
 
 def unmapping() -> Figure:

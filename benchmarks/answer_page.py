@@ -46,12 +46,17 @@ def spread(figure: dict[str, float]) -> str:
     return f"{(figure['high'] - figure['low']) / 2 / figure['ratio']:.0%}"
 
 
+def short(value: float) -> str:
+    """Three digits, and whole numbers from a thousand on."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def cell(made: Data, name: str) -> str:
     """``2.49 F ± 1% (27.8 ns)``."""
     figure = made["figures"].get(name)
     if figure is None:
         return "-"
-    return f"{figure['ratio']:.3g} F ± {spread(figure)} ({figure['ns']:.3g} ns)"
+    return f"{short(figure['ratio'])} F ± {spread(figure)} ({short(figure['ns'])} ns)"
 
 
 def times(made: Data, name: str) -> str:
@@ -224,9 +229,23 @@ def hazards(made: Data) -> str:
         "poison on free, a pair": lambda store: cell(made, f"poison.{store}"),
         "zero on free, a pair": lambda store: cell(made, f"zero.{store}"),
     }  # fmt: skip
+    for kind, text in CALLS.items():
+        if any(f"calls.{kind}.{store}" in made["figures"] for store in made["stores"]):
+            rows[text] = lambda store, kind=kind: called(made, f"calls.{kind}.{store}")
     prices = f"Unmapping a page and mapping it again: {cell(made, 'unmap')}, through ctypes; "
     prices += f"an operation history, a pair: {cell(made, 'history.page')}.\n"
     return f"{by_store(made, rows, 'hazard')}\n{prices}"
+
+
+CALLS = {
+    "plain": "a pair of calls from Python",
+    "debug_pagealloc": "the same with `debug_pagealloc`: free pages are unmapped",
+    "unaccepted": "the same with `unaccepted`: pages are accepted when they are needed",
+}
+
+
+def called(made: Data, name: str) -> str:
+    return "refused" if name in made["refusals"] else cell(made, name)
 
 
 def stray(found: Data) -> str:
@@ -314,8 +333,8 @@ BLOCKS: dict[str, Callable[[Data], str]] = {
 def quotes(made: Data) -> dict[str, str]:
     """Every figure that a sentence may quote, as text."""
     figures, between, n = made["figures"], made["between"], pages(made)
-    found = {f"{name} ns": f"{figure['ns']:.3g} ns" for name, figure in figures.items()}
-    found |= {f"{name} F": f"{figure['ratio']:.3g} F" for name, figure in figures.items()}
+    found = {f"{name} ns": f"{short(figure['ns'])} ns" for name, figure in figures.items()}
+    found |= {f"{name} F": f"{short(figure['ratio'])} F" for name, figure in figures.items()}
     found |= {name: f"{figure['ratio']:.2f}" for name, figure in between.items()}
     found |= {
         f"{store} {what}": f"{value:.1f} MiB"

@@ -199,7 +199,7 @@ class Loop:
         patient = engine == INTERPRETED and turn.strategy == "auto"
         seeds, classes, depth = MORE_CRASHES if patient else CRASHES[engine]
         effort = Effort(seeds, classes, depth, stride=STRIDE, engine=engine, seconds=seconds)
-        result = Hunt(job.thing, effort, report=self._watched(job)).run()
+        result = Hunt(job.thing, effort, report=self._watched(job), first_failure=True).run()
         failure = result.failures[0] if result.failures else None
         return Outcome(
             job,

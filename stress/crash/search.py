@@ -98,6 +98,7 @@ class Hunt:
     ``operations``: the kernels that name the rows of the table. ``followed``: deaths after which
     the recovery was already traced, interpreted; hunts that share the set save much time.
     ``report`` receives the progress; by default the logger "stress" logs it every ten seconds.
+    ``first_failure``: end with the schedule that fails first.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class Hunt:
         operations: frozenset[str] = frozenset(),
         followed: set[tuple[Site, ...]] | None = None,
         report: Report | None = None,
+        first_failure: bool = False,
     ) -> None:
         self.case = case
+        self.first_failure = first_failure
         self.effort = effort
         self.report = logged(logging.getLogger("stress")) if report is None else report
         self.operations = operations
@@ -144,6 +147,7 @@ class Hunt:
 
     def _out_of_time(self) -> bool:
         over = time.perf_counter() > self._stop
+        over |= self.first_failure and bool(self.result.failures)
         self.result.complete &= not over
         return over
 

@@ -140,8 +140,8 @@ MUTANTS = (
         PAGES,
         (
             (
-                "        pfn = give_intact(mem, claim, pfn, order, mt, owner)\n    mem[pcp",
-                "        pfn = give(mem, claim, pfn, order, mt, owner)\n    mem[pcp",
+                "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n    mem[pcp",
+                "        pfn = give(mem, claim, pfn, order, gfp_mt(gfp), owner)\n    mem[pcp",
             ),
         ),
         "a page that was written to while it lay on a per-CPU list is given out",
@@ -154,9 +154,10 @@ MUTANTS = (
         PAGES,
         (
             (
-                "    return give_intact(mem, claim, pfn, order, mt, owner)\n\n\n@hot\n"
+                "    return give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n\n\n@hot\n"
                 "def alloc_from_pcp",
-                "    return give(mem, claim, pfn, order, mt, owner)\n\n\n@hot\ndef alloc_from_pcp",
+                "    return give(mem, claim, pfn, order, gfp_mt(gfp), owner)\n\n\n@hot\n"
+                "def alloc_from_pcp",
             ),
         ),
         "what an allocation takes past the lists is given out unseen",

@@ -4,11 +4,12 @@
 of stress/programs, or ``crash:`` and a case of stress/crash. Not to be imported by the command:
 everything here is the copy's, mutant and all.
 
-In turns (check/loop.py): every program is interpreted for a moment, under sc and then under tso,
-which needs no compiler and finds most; then for longer, at random, too; then natively with what is
-left. In a crash case CPUs die instead: at first in the schedules without preemption, then at
-random, and inside of recovery, too. A kernel that already fails while it prepares the memory of a
-program is found before any schedule, and one that repeats itself for ever ends the hunt.
+In turns (check/loop.py), crash cases last: every program is interpreted for a moment, under sc and
+then under tso, which needs no compiler and finds most; then for longer, at random, too; then
+natively with what is left. In a crash case CPUs die instead: at first in the schedules without
+preemption, then at random, and inside of recovery, too. A kernel that already fails while it
+prepares the memory of a program is found before any schedule, and one that repeats itself for ever
+ends the hunt.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ TURNS = (
 def hunted(programs: list[str], seconds: float) -> Loop:
     """Explore ``programs`` until something is found, all is exhausted, or time is up."""
     jobs: list[Job] = []
-    for name in programs:
+    for name in sorted(programs, key=is_crash):  # one sweep of a crash case takes many seconds
         bare = name.removeprefix(f"{CRASH}:")
         thing = prepared(name, partial(thing_of, name, bare))
         jobs += jobs_of(bare, thing, MEMORIES)

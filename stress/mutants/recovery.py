@@ -210,6 +210,7 @@ MUTANTS = (
         (("    if is_exact(mem, cache) and not cas(mem, at, owner, cs.KEPT | owner_word(mem,"
           " claim)):\n"
           "        return False  # the entry behind the last one means nothing\n"
+          "    init_on_free(mem, cache, entry_address(entry))\n"
           "    mem[sheaf + cs.SF_SIZE] = size + 1\n    store(mem, at, 0)\n",
           "    mem[sheaf + cs.SF_SIZE] = size + 1\n    if not is_exact(mem, cache):\n"
           "        store(mem, at, 0)\n    elif not cas(mem, at, owner, 0):\n"
@@ -263,7 +264,7 @@ MUTANTS = (
           "        free_block(mem, zone, claim, pfn, order)"),),
         "pages that recovery sweeps up are neither zeroed nor poisoned: the dead had taken one back"
         " from its owner, whose words are still in it",
-        "I_BYTES", ("crash:pages-order-0-poison", "crash:pages-order-0-zero"), PAGES,
+        "I_BYTES", ("crash:filled-bulk", "crash:pages-order-0-poison"), PAGES,
         ("--geometry", "fill=poison", *KILLS),
     ),
     Mutant(

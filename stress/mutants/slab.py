@@ -279,8 +279,8 @@ MUTANTS = (
     ),
     Mutant(
         "remote-free-under-own-node", SLAB_PUT,
-        (("    lists = node_part(cache, node_of_slab(mem, page_state(mem, pfn)))\n    lock",
-          "    lists = node_part(cache, home_node(mem, claim))\n    lock"),
+        (("    lists = node_part(mem, cache, node_of_slab(mem, page_state(mem, pfn)))\n    lock",
+          "    lists = node_part(mem, cache, home_node(mem, claim))\n    lock"),
          ("    free_of,\n    inuse_of,", "    free_of,\n    home_node,\n    inuse_of,")),
         "a free of another node's object changes the slab under the lock of the CPU's own node,"
         " and puts it on the lists of that one",

@@ -140,7 +140,8 @@ MUTANTS = (
         PAGES,
         (
             (
-                "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n    mem[pcp",
+                "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+                "    mem[pcp",
                 "        pfn = give(mem, claim, pfn, order, gfp_mt(gfp), owner)\n    mem[pcp",
             ),
         ),

@@ -169,4 +169,20 @@ MUTANTS = (
         "X_RANGE", ("contig-offline-unisolate",),
         unseen="each worker gives back only what it has, and how it has it",
     ),
+    Mutant(
+        "isolation-stays-after-a-skip", CONTIG,
+        (("        unisolate_range(mem, claim, start, end)  # who does",
+          "        pass  # who does"),),
+        "isolate_range that had to leave out the list of a stopped process says E_BUSY and leaves"
+        " its pageblocks isolated",
+        "X_RANGE", ("contig-isolate-stopped",), unseen="no worker stops with its list's lock",
+    ),
+    Mutant(
+        "range-end-stays-isolated", CONTIG,
+        (("        event(mem, claim, c.EV_CONTIG)\n    unisolate_range(mem, claim, first, last)",
+          "        event(mem, claim, c.EV_CONTIG)\n"
+          "    unisolate_range(mem, claim, first, last - step)"),),
+        "alloc_contig_range ends its isolation one pageblock early",
+        "X_RANGE", ("contig-range-alloc", "crash:range-contig"), RANGES, OFTEN,
+    ),
 )  # fmt: skip

@@ -17,6 +17,7 @@ JITTER = ("--jitter", "on")  # of a run: for windows a few instructions wide
 OFTEN = ("--audit-every", "250ms")  # a range is held for milliseconds
 # Why no run can see a mutant, where several have the same reason:
 LOOKS_AGAIN = "a sleeper wakes every 50 ms natively and looks again"
+SIGN = "+"  # before a world: buddy-merge-take+poison (programs/worlds.py)
 CRASH = "crash"  # crash:NAME is a case of stress/crash
 
 
@@ -88,7 +89,8 @@ def programs_of(names: tuple[str, ...], known: tuple[str, ...]) -> list[str]:
     """
     chosen: list[str] = []
     for name in names:
-        meant = [name] if name in known else [one for one in known if one.startswith(f"{name}-")]
+        plain = name.partition(SIGN)[0]  # without the worlds that it is wanted in
+        meant = [name] if plain in known else [one for one in known if one.startswith(f"{name}-")]
         if not meant:
             raise MisuseError(
                 f"program: {name!r} is neither a program nor a part; known are {', '.join(known)}"

@@ -39,7 +39,8 @@ def bulk_round(mem: Memory, claim: Claim, order: Order) -> int:
     count = alloc_bulk(mem, claim, order, c.MT_MOVABLE, claim + 1, BLOCKS, at)
     for i in range(count):
         check_filled(mem, claim, mem[at + i], order)
-        mem[frame_at(mem, mem[at + i]) + LINK_WORDS] = claim  # as owners do
+        for page in range(1 << order):  # as owners do
+            mem[frame_at(mem, mem[at + i] + page) + LINK_WORDS] = claim
     return free_bulk(mem, claim, order, count, at)
 
 

@@ -1,4 +1,4 @@
-"""Programs about memory that goes offline and online again, beside frees, merges and isolations.
+"""Programs about memory that goes offline and online again, and about isolations that fail.
 
 They belong to the part ``contig``. Pageblocks have one page where the border between two types is
 to lie between two buddies.
@@ -11,10 +11,13 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import offline_range, online_range, unisolate_range
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.reporting import report
+from shmalloc.kernels.lock import owner_word, unspin
+from shmalloc.kernels.reporting import cpu_of, report
+from shmalloc.kernels.zone import pcp_at
 from shmalloc.units import Claim, Memory
 from stress.machine.program import Program
 from stress.programs.contig import isolate_for_a_while, mark_isolated, restore_lower, take_page
+from stress.programs.held import ONLY_ZONE
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.ranges import keep_offline, let_range_go
 
@@ -55,6 +58,26 @@ def bring_online(mem: Memory, claim: Claim) -> int:
 def isolate_offline(mem: Memory, claim: Claim) -> int:
     """Tries to isolate pages 0 and 1, of which one is offline: it must be refused."""
     return isolate_for_a_while(mem, claim)
+
+
+@kernel
+def release_own_list(mem: Memory, claim: Claim) -> int:
+    """Goes on and releases the lock of its CPU's page list, with which it had stopped."""
+    unspin(mem, pcp_at(mem, cpu_of(mem, claim), ONLY_ZONE) + c.P_LOCK)
+    return 0
+
+
+def isolate_stopped(name: str) -> Program:
+    state = InitialState.booted(2)
+    lock = state.layout.pcp(1, ONLY_ZONE) + c.P_LOCK
+    state.ram[lock] = owner_word(state.ram, 1)
+    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # what a look at the stopped process writes
+    return state.program(
+        name,
+        (isolate_for_a_while, release_own_list),
+        story="a process has stopped with the lock of its CPU's list: the drain of isolate_range"
+        " goes on without it, and an isolation that could not see every list must be ended again",
+    )
 
 
 def offline_alloc(name: str) -> Program:
@@ -105,4 +128,6 @@ def offline_isolate(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("contig", offline_alloc, offline_merged, offline_unisolate, offline_isolate)
+PROGRAMS = catalogue(
+    "contig", isolate_stopped, offline_alloc, offline_merged, offline_unisolate, offline_isolate
+)

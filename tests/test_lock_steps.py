@@ -171,6 +171,7 @@ def test_a_free_lock_is_taken_at_once_by_one_that_could_do_without():
     mem = Scripted()
     assert mem.call(lock_or_skip, WORD, ME)
     assert (mem[WORD], mem.tries, mem.seen) == (owner(ME), 1, [])
+    assert mem.count(ME, c.EV_LOCK_SLOW) == 0
 
 
 def test_a_wait_that_is_called_off_ends_counted_and_leaves_no_request_for_the_lock():

@@ -95,6 +95,11 @@ def test_it_gives_up_after_so_many_sleeps_and_counts_those_of_earlier_calls_apar
     assert mem[WORD] & ~KEPT == owner(OTHER)
 
 
+def test_one_that_has_waited_is_told_what_the_last_owner_left():
+    mem = memory(nothing, becomes(0), held=owner(OTHER), status=OWNER_DIED)
+    assert taken(mem) == OWNER_DIED
+
+
 def test_it_is_not_reentrant():
     mem = memory(held=owner(ME) | C)
     assert taken(mem) == c.E_BUSY

@@ -13,7 +13,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.kernels.contig import offline_range
 from shmalloc.kernels.kmalloc import kmalloc_boot
 from stress.programs.held import OBJECTS, WORK_WORDS
-from stress.programs.initial_state import SHEAF_PAGE_BYTES, InitialState
+from stress.programs.initial_state import SHEAF_PAGE_BYTES, InitialState, reshaped
 from stress.programs.ranges import keep_offline
 from stress.programs.slab import EXACT_EACH, FOUR_IN_A_SLAB, ONE_EACH, TWO_EACH, TWO_IN_A_SLAB
 
@@ -48,6 +48,12 @@ def objects(
 def sheaves(flags: int = ONE_EACH) -> InitialState:
     """Through sheaves, four objects in a slab."""
     return objects(flags, 6, FOUR_IN_A_SLAB, page_bytes=SHEAF_PAGE_BYTES)
+
+
+def initialized(made: Callable[..., InitialState], flags: int) -> InitialState:
+    """Objects are zeroed when they are allocated and freed."""
+    with reshaped(init_on_alloc=True, init_on_free=True):
+        return made(flags)
 
 
 def wide_sheaves() -> InitialState:

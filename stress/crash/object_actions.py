@@ -10,8 +10,9 @@ from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot
 from shmalloc.kernels.lock import owner_word
+from shmalloc.kernels.objects import cache_at
 from shmalloc.kernels.reap import adopt_object, reap
-from shmalloc.kernels.reporting import cpu_at
+from shmalloc.kernels.reporting import cpu_at, report
 from shmalloc.units import CacheId, Claim, Memory, ObjectAddress
 from shmalloc.words import fixed
 from stress.crash.actions import LISTED
@@ -31,6 +32,7 @@ LISTED_MANY = 7
 SMALL_BYTES = 24
 LARGE_BYTES = 200
 NEW_BYTES = 16
+WRITTEN = 0x5EC7E7
 
 
 @kernel
@@ -60,6 +62,28 @@ def objects_round(mem: Memory, claim: Claim) -> int:
     object_put(mem, claim, 1)
     object_put(mem, claim, 0)
     return object_put(mem, claim, 2)
+
+
+@kernel
+def write_object(mem: Memory, claim: Claim, slot: int) -> None:
+    """Write every word of an object, which must be zero before."""
+    address = mem[slot_at(mem, claim, FIRST_OBJECT + slot)]
+    if address != 0:
+        for at in range(address, address + mem[cache_at(mem, ONLY_CACHE) + cs.K_OBJECT_WORDS]):
+            if mem[at] != 0:
+                report(mem, claim, c.I_BYTES, at, 0, mem[at])
+            mem[at] = WRITTEN
+
+
+@kernel
+def objects_written(mem: Memory, claim: Claim) -> int:
+    """Two objects that are written to, and back."""
+    object_take(mem, claim, 0)
+    write_object(mem, claim, 0)
+    object_take(mem, claim, 1)
+    write_object(mem, claim, 1)
+    object_put(mem, claim, 0)
+    return object_put(mem, claim, 1)
 
 
 @kernel

@@ -44,6 +44,7 @@ from stress.crash.actions import (
 from stress.crash.array_operations import array_operations
 from stress.crash.initial_states import (
     OBJECT_STATES,
+    initialized,
     kept_offline,
     many_orders,
     objects,
@@ -74,13 +75,14 @@ from stress.crash.object_actions import (
     objects_bulk,
     objects_bulk_many,
     objects_round,
+    objects_written,
     reap_absent,
 )
 from stress.crash.operation import Operation
 from stress.crash.try_operations import try_operations
 from stress.programs.held import OBJECTS
 from stress.programs.initial_state import InitialState, reshaped
-from stress.programs.slab import idle, shrink, take_and_put
+from stress.programs.slab import EXACT_EACH, ONE_EACH, idle, shrink, take_and_put
 
 # The variants (operation.py) that let an operation reach writes that it does not reach otherwise.
 VARIED = {
@@ -302,7 +304,16 @@ def _caches() -> list[Operation]:
         Operation(name, state, (run, idle if name == "cache-destroy" else object_churn), text)
         for name, state, run, text in small
     ]
-    return [*found, pair, reborn]
+    written = [
+        Operation(f"objects-written-{name}", partial(initialized, made, flags),
+                  (objects_written, objects_written), "every object is written to by its owner")
+        for name, made, flags in (
+            ("slabs", objects, cs.CF_NO_SHEAVES),
+            ("sheaves", sheaves, ONE_EACH),
+            ("exact", sheaves, EXACT_EACH),
+        )
+    ]  # fmt: skip
+    return [*found, *written, pair, reborn]
 
 
 def _kmalloc() -> list[Operation]:

@@ -289,14 +289,14 @@ MUTANTS = (
           " part\n", ""),),
         "with init_on_free, an object whose owner died between the end of its life and the wipe is"
         " free with what he wrote into it",
-        "I_BYTES", ("crash:objects-slabs+init",), unseen="a run does not look into free objects",
+        "I_BYTES", ("crash:objects-written-slabs",), unseen="a run does not look into free objects",
     ),
     Mutant(
         "free-wipes-nothing", "shmalloc/kernels/sheaf.py",
         (("    init_on_free(mem, cache, entry_address(entry))\n    mem[sheaf + cs.SF_SIZE]",
           "    mem[sheaf + cs.SF_SIZE]"),),
         "with init_on_free, an object that is freed into a sheaf keeps what its owner wrote",
-        "I_BYTES", ("crash:objects-sheaves-exact+init",),
+        "I_BYTES", ("crash:objects-written-sheaves", "crash:objects-written-exact"),
         unseen="a run does not look into free objects",
     ),
 )  # fmt: skip

@@ -116,5 +116,10 @@ def test_an_arena_takes_the_switches_and_tells_them():
             words[:] = SECRET
             arena.kfree(address)
         assert SECRET not in arena.segment.ram.array[arena.segment.layout.at["frames"] :]
+        pfn = arena.try_alloc_pages()
+        assert not any(arena.page(pfn))
+        arena.page(pfn)[:8] = b"written!"
+        arena.try_free_pages(pfn)
+        assert not any(arena.page(arena.try_alloc_pages()))
         cache.destroy()
         assert arena.validate() == []

@@ -69,9 +69,15 @@ def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
 def ready_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
     if is_checked(mem):
         return changed_pages(mem, claim, pfn, order, 0) == 0
+    clear_on_alloc(mem, pfn, order)
+    return True
+
+
+@kernel
+def clear_on_alloc(mem: Memory, pfn: Pfn, order: Order) -> None:
+    """Make a block zero that is about to be given out, if the geometry says init_on_alloc."""
     if fixed(mem, c.H_FILL) == c.FILL_CLEAR:
         overwrite(mem, pfn, order)
-    return True
 
 
 @kernel
@@ -88,7 +94,7 @@ def intact_on_list(mem: Memory, claim: Claim, pfn: Pfn, w0: Word0) -> bool:
 @kernel
 def is_unchanged(mem: Memory, pfn: Pfn, order: Order) -> bool:
     """Whether a block that is on no list is as it was freed; reports nothing."""
-    if fixed(mem, c.H_FILL) == c.FILL_NONE:
+    if not is_checked(mem):
         return True
     for page in range(pfn, pfn + (1 << order)):
         if changed_word(mem, page, 0) >= 0:

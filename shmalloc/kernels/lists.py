@@ -30,13 +30,13 @@ from shmalloc.units import Memory, Pfn, WordIndex
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
-@kernel
+@hot
 def node_of(mem: Memory, pfn: Pfn) -> WordIndex:
     """Word index of the list node of ``pfn``."""
     return fixed(mem, c.H_LINK_BASE) + (pfn << fixed(mem, c.H_LINK_STRIDE))
 
 
-@kernel
+@hot
 def pfn_of(mem: Memory, node: WordIndex) -> Pfn:
     """The page whose node this is; meaningless for a list head."""
     return (node - fixed(mem, c.H_LINK_BASE)) >> fixed(mem, c.H_LINK_STRIDE)
@@ -56,6 +56,14 @@ def get_link(mem: Memory, at: WordIndex) -> WordIndex:
     if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         return node_in(mem, load_relaxed(mem, at) & c.LINK_MASK)
     return node_in(mem, mem[at])
+
+
+@hot
+def leads_to(mem: Memory, at: WordIndex, node: WordIndex) -> bool:
+    """Whether the link word ``at`` leads to ``node``: cheaper than to ask where it leads."""
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
+        return load_relaxed(mem, at) & c.LINK_MASK == node << 3
+    return mem[at] == node << 3
 
 
 @hot
@@ -82,8 +90,9 @@ def clear_node(mem: Memory, node: WordIndex) -> None:
         set_link(mem, node, 0)
         set_link(mem, node + 1, 0)
     else:
-        mem[node] = no_link(mem)
-        mem[node + 1] = no_link(mem)
+        nothing = no_link(mem)
+        mem[node] = nothing
+        mem[node + 1] = nothing
 
 
 @kernel
@@ -113,7 +122,7 @@ def list_init(mem: Memory, head: WordIndex) -> None:
 @hot
 def insert_between(mem: Memory, node: WordIndex, before: WordIndex, after: WordIndex) -> int:
     """Link ``node`` between two neighbours that must be adjacent."""
-    if next_of(mem, before) != after or prev_of(mem, after) != before:
+    if not leads_to(mem, before, after) or not leads_to(mem, after + 1, before):
         return c.E_STATE
     if node == before or node == after:
         return c.E_STATE
@@ -137,7 +146,7 @@ def list_remove(mem: Memory, node: WordIndex) -> int:
     before = prev_of(mem, node)
     if after == 0 or before == 0:
         return c.E_STATE
-    if next_of(mem, before) != node or prev_of(mem, after) != node:
+    if not leads_to(mem, before, node) or not leads_to(mem, after + 1, node):
         return c.E_STATE
     set_link(mem, after + 1, before)
     set_link(mem, before, after)

@@ -87,21 +87,28 @@ def pcp_pop(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
     return mem[pcp + c.P_ARRAYS + index * fixed(mem, c.H_PCP_CAPACITY) + length - 1]
 
 
-@kernel
+@hot
 def push_node(mem: Memory, node: WordIndex, following: WordIndex) -> None:
     """Make ``node`` lead to ``following``, the first one so far (0: none)."""
-    set_link(mem, node + 1, following)
-    if fixed(mem, c.H_LINKS) < c.LINKS_DESCRIPTOR:
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
+        set_link(mem, node + 1, following)
+    else:
+        mem[node + 1] = following << 3
         mem[node] = c.LINK_MASK ^ (following << 3)
 
 
-@kernel
+@hot
 def pop_node(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
     """``pcp_pop`` in list form; the list is not empty. E_NOMEM: its first link is wrong."""
     node = mem[pcp + c.P_HEAD + index]
     length = mem[pcp + c.P_LENGTH + index]
     following = get_link(mem, node + 1)
-    if is_wrong_node(mem, node, following) or (following == 0) != (length == 1):
+    wrong = (following == 0) != (length == 1)
+    if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
+        wrong = wrong or is_wrong_node(mem, node, following)
+    else:
+        wrong = wrong or mem[node] ^ mem[node + 1] != c.LINK_MASK
+    if wrong:
         cut_off(mem, pcp, index, order)
         return c.E_NOMEM
     mem[pcp + c.P_HEAD + index] = following
@@ -111,12 +118,15 @@ def pop_node(mem: Memory, pcp: PcpWords, index: int, order: Order) -> Pfn:
     return pfn_of(mem, node)
 
 
-@kernel
+@hot
 def leave_list(mem: Memory, node: WordIndex) -> None:
-    """Clear the node of a block in state PCP; in its descriptor word 0 is its label, no link."""
+    """Clear the node of a block in state PCP; in its descriptor word 0 is its label, no link.
+
+    What is left in a page whose bytes mean nothing while it is free means nothing either.
+    """
     if fixed(mem, c.H_LINKS) >= c.LINKS_DESCRIPTOR:
         set_link(mem, node + 1, 0)
-    else:
+    elif fixed(mem, c.H_FILL) != c.FILL_NONE:
         clear_node(mem, node)
 
 
@@ -126,14 +136,12 @@ def is_on_a_list(w0: Word0) -> bool:
     return type_of(w0) == c.T_PCP and detail_of(w0) & c.LABEL_ON_LIST != 0
 
 
-@kernel
+@unit
 def is_wrong_node(mem: Memory, node: WordIndex, following: WordIndex) -> bool:
-    """Whether the words of a node, which lead to ``following``, were overwritten.
+    """Whether the words of a node in a descriptor, which lead to ``following``, were overwritten.
 
-    Links in descriptors have no complement: there the block and the next one must be on one list.
+    They have no complement: the block and the next one must be on one list.
     """
-    if fixed(mem, c.H_LINKS) < c.LINKS_DESCRIPTOR:
-        return mem[node] ^ mem[node + 1] != c.LINK_MASK
     if following == node or not is_on_a_list(page_state(mem, pfn_of(mem, node))):
         return True
     if following == 0:

@@ -32,7 +32,7 @@ from shmalloc.kernels.descriptor import (
 )
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, is_unchanged
+from shmalloc.kernels.fill import clear_on_alloc, fill_on_free, intact_on_alloc, is_unchanged
 from shmalloc.kernels.lock import try_spin, unspin
 from shmalloc.kernels.pages import give, keeps_off_list, note_free, own_pcp, refuse_free
 from shmalloc.kernels.pcp import is_full
@@ -92,6 +92,7 @@ def try_pcp(
     pfn = pcp_pop(mem, pcp, index, order)
     given: Pfn = c.E_AGAIN
     if pfn >= 0 and is_unchanged(mem, pfn, order):
+        clear_on_alloc(mem, pfn, order)
         given = give(mem, claim, pfn, order, gfp_mt(gfp), owner)
     elif pfn >= 0:  # an ordinary allocation retires it, which takes the zone lock
         pcp_push(mem, pcp, index, order, pfn)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.cache import (
     cache_alloc_at,
     cache_free_at,
@@ -25,22 +26,25 @@ from shmalloc.kernels.objects import (
     chain_count,
     chain_first,
     chain_pfn,
-    entry_address,
     entry_in_slab,
-    free_link,
+    entry_of,
     home_node,
     is_debug,
+    link_at,
     list_state,
     node_of_slab,
+    object_at,
     own_part,
+    owner_at,
     owner_of_entry,
     set_owner,
 )
 from shmalloc.kernels.reporting import event, record_object
-from shmalloc.kernels.sheaf import entry_of_index, in_two_places, pop_or_report, push_freed
+from shmalloc.kernels.sheaf import in_two_places, pop_or_report, push_freed
 from shmalloc.kernels.sheaf_drain import drain_sheaves
 from shmalloc.kernels.slab import take_chain
 from shmalloc.kernels.slot_intent import intent_done
+from shmalloc.kernels.zone import frame_at
 from shmalloc.units import (
     CacheId,
     CacheWords,
@@ -97,11 +101,20 @@ def unchain_live(
     In the order of the chain: if the process dies midway, the rest is still linked.
     """
     pfn = chain_pfn(chain)
+    order = order_of(page_state(mem, pfn))
+    first = object_at(mem, cache, pfn, 0)
+    stride = mem[cache + cs.K_STRIDE]
+    link = mem[cache + cs.K_LINK]
+    secret = mem[cache + cs.K_SECRET]
+    owners = owner_at(mem, frame_at(mem, pfn), order, 0)
+    us = owner_word(mem, claim)
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
-        entry = entry_of_index(mem, cache, pfn, following - 1)
-        following = free_link(mem, cache, entry_address(entry))
-        if set_owner(mem, owner_of_entry(mem, entry), owner_word(mem, claim)):
+        address: ObjectAddress = first + (following - 1) * stride
+        entry = entry_of(address, following - 1, order)
+        owner: WordIndex = owners - (following - 1)
+        following = link_at(mem, address, link, secret)
+        if set_owner(mem, owner, us):
             mem[at + got] = hand_over(mem, claim, cache, entry)
             got += 1
         else:

@@ -8,6 +8,7 @@ only adds in front of what the walker has seen.
 
 from __future__ import annotations
 
+from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.objects import (
@@ -18,12 +19,13 @@ from shmalloc.kernels.objects import (
     free_of,
     inuse_of,
     is_live,
+    link_at,
     object_at,
     objects_of,
     owner_at,
 )
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import CacheWords, Chain, Memory, ObjectAddress, Pfn, Word0, Word1
+from shmalloc.units import CacheWords, Chain, Memory, ObjectAddress, Pfn, Word0, Word1, WordIndex
 from shmalloc.words import load_relaxed, store_relaxed
 
 
@@ -49,22 +51,37 @@ def last_of_chain(mem: Memory, cache: CacheWords, pfn: Pfn, w1: Word1, count: in
 
 
 @kernel
-def clear_marks(mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, chain: Chain) -> bool:
-    """Clear the marks of the objects of ``chain`` (slot_intent.py); node lock held.
+def unmark_chain(
+    mem: Memory, cache: CacheWords, pfn: Pfn, w0: Word0, w1: Word1, count: int
+) -> ObjectAddress:
+    """``last_of_chain`` for who takes them: clears their marks (slot_intent.py); node lock held.
 
-    False if one of them is live: a free pointer was overwritten by the index of an object in use.
+    Negative, too, if one of them is live: a free pointer was overwritten by the index of an object
+    in use. One walk, in which what is the cache's is read once.
     """
-    base = frame_at(mem, pfn)
-    following = chain_first(chain)
-    for _ in range(chain_count(chain)):
-        mark = owner_at(mem, base, order_of(w0), following - 1)
+    objects = objects_of(w1)
+    left = objects - inuse_of(w1) - count
+    first = object_at(mem, cache, pfn, 0)
+    stride = mem[cache + cs.K_STRIDE]
+    link = mem[cache + cs.K_LINK]
+    secret = mem[cache + cs.K_SECRET]
+    marks = owner_at(mem, frame_at(mem, pfn), order_of(w0), 0)
+    following = free_of(w1)
+    address: ObjectAddress = first
+    for _ in range(count):
+        if following < 1 or following > objects:
+            return -address
+        mark: WordIndex = marks - (following - 1)
         owner = load_relaxed(mem, mark)
+        address = first + (following - 1) * stride
         if is_live(owner):
-            return False
+            return -address
         if owner != 0:
             store_relaxed(mem, mark, 0)
-        following = free_link(mem, cache, object_at(mem, cache, pfn, following - 1))
-    return True
+        following = link_at(mem, address, link, secret)
+    if following < 0 or following > objects or (following == 0) != (left == 0):
+        return -address
+    return address
 
 
 @kernel

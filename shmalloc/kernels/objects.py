@@ -278,22 +278,28 @@ def swabbed(address: ObjectAddress) -> int:
     return upper | (address & 0xFF000000) << 6 | ((address >> 32) & 0xFF) << 22
 
 
-@kernel
-def link_key(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
+@hot
+def link_key(secret: int, address: ObjectAddress) -> int:
     """What a free pointer at this object is xored with: 0 without a secret."""
-    secret = mem[cache + cs.K_SECRET]
     return secret ^ swabbed(address) if secret != 0 else 0
+
+
+@hot
+def link_at(mem: Memory, address: ObjectAddress, link: int, secret: int) -> int:
+    """``free_link`` in a loop over many objects, which reads K_LINK and K_SECRET once."""
+    return mem[address + link] ^ link_key(secret, address)
 
 
 @kernel
 def free_link(mem: Memory, cache: CacheWords, address: ObjectAddress) -> int:
     """Index + 1 of the next free object; arbitrary if the pointer was overwritten."""
-    return mem[address + mem[cache + cs.K_LINK]] ^ link_key(mem, cache, address)
+    return link_at(mem, address, mem[cache + cs.K_LINK], mem[cache + cs.K_SECRET])
 
 
 @kernel
 def set_free_link(mem: Memory, cache: CacheWords, address: ObjectAddress, following: int) -> None:
-    mem[address + mem[cache + cs.K_LINK]] = following ^ link_key(mem, cache, address)
+    key = link_key(mem[cache + cs.K_SECRET], address)
+    mem[address + mem[cache + cs.K_LINK]] = following ^ key
 
 
 @kernel

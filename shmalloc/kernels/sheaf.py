@@ -48,10 +48,10 @@ from shmalloc.kernels.objects import (
     entry_index,
     entry_of,
     entry_order,
-    free_link,
     home_node,
     is_exact,
     is_live,
+    link_at,
     make_chain,
     node_part,
     object_at,
@@ -162,11 +162,15 @@ def unchain(mem: Memory, cache: CacheWords, chain: Chain, entries: WordIndex, si
     """Write the objects of a private chain to ``entries[size:]``; returns the new size."""
     pfn = chain_pfn(chain)
     order = order_of(page_state(mem, pfn))
+    first = object_at(mem, cache, pfn, 0)
+    stride = mem[cache + cs.K_STRIDE]
+    link = mem[cache + cs.K_LINK]
+    secret = mem[cache + cs.K_SECRET]
     following = chain_first(chain)
     for _ in range(chain_count(chain)):
-        address = object_at(mem, cache, pfn, following - 1)
+        address: ObjectAddress = first + (following - 1) * stride
         entry = entry_of(address, following - 1, order)
-        following = free_link(mem, cache, address)
+        following = link_at(mem, address, link, secret)
         mem[entries + size] = entry
         size += 1
     return size

@@ -32,7 +32,7 @@ from shmalloc.kernels.bits import mt_of, next_word, order_of, version_of, zone_o
 from shmalloc.kernels.descriptor import page_state, transition_owned
 from shmalloc.kernels.lists import next_of
 from shmalloc.kernels.lock import lock, owner_word, unlock
-from shmalloc.kernels.object_chain import clear_marks, last_of_chain
+from shmalloc.kernels.object_chain import last_of_chain, unmark_chain
 from shmalloc.kernels.objects import (
     add,
     cache_of_word,
@@ -146,9 +146,8 @@ def pop_chain(
         w0, w1 = load2(mem, at)
         free = objects_of(w1) - inuse_of(w1)
         count = min(want, free)
-        last = last_of_chain(mem, cache, pfn, w1, count)
-        chain = make_chain(pfn, free_of(w1), count)
-        if last < 0 or count <= 0 or not clear_marks(mem, cache, pfn, w0, chain):
+        last = unmark_chain(mem, cache, pfn, w0, w1, count)
+        if last < 0 or count <= 0:
             report(mem, claim, c.M_FREECHAIN, pfn, free, free_of(w1))
             freeze(mem, claim, cache, lists, pfn)
             return c.E_STATE
@@ -158,6 +157,7 @@ def pop_chain(
             after = on_list(w0, full_state(mem, cache))
         else:
             following = free_link(mem, cache, last)
+        chain = make_chain(pfn, free_of(w1), count)
         intend_take(mem, claim, cache, chain)
         # Linearization point: from here on the chain is ours. Fails if another CPU put an object
         # back since load2; then the free list starts elsewhere.

@@ -208,7 +208,7 @@ MUTANTS = (
     ),
     Mutant(
         "take-believes-the-list", "shmalloc/kernels/object_chain.py",
-        (("        if is_live(owner):\n            return False\n", ""),
+        (("        if is_live(owner):\n            return -address\n", ""),
          ("    is_live,\n", "")),
         "an allocation believes a free pointer that was overwritten by the index of an object in"
         " use, and goes on with that object's own words as free pointers",

@@ -135,3 +135,19 @@ def test_a_free_pointer_that_leads_to_another_cpus_sheaf_gives_no_object_out_twi
     assert not {mine, yours} & {*given} and len(set(given)) == len(given)
     for address in (mine, yours):
         assert (world.mem.array[address : address + 8] == 0x1234).all()
+
+
+def test_a_link_in_a_descriptor_that_passes_a_block_over_loses_none_and_gives_none_out_twice(
+    engine,
+):
+    # There it has no complement: that it leads to another block of the list shows at its end only.
+    world = PageSegment(engine, link_store="descriptor", pcp_form="list")
+    pages = [world.alloc(owner=7) for _ in range(5)]
+    for pfn in pages:
+        world.free(pfn)
+    base, stride = world.layout.link_base()
+    first, later = (base + (pfn << stride) for pfn in (pages[4], pages[1]))
+    world.mem[first + 1] = world.mem[first + 1] & ~c.LINK_MASK | later << 3
+    given = world.alloc_everything()
+    assert len(given) == len(set(given)) == world.booted_pages - 1  # one is taken for the culprit
+    assert world.reports() == [c.I_LIST_LINKS]

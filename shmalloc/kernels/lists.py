@@ -120,23 +120,16 @@ def list_init(mem: Memory, head: WordIndex) -> None:
 
 
 @hot
-def insert_between(mem: Memory, node: WordIndex, before: WordIndex, after: WordIndex) -> int:
-    """Link ``node`` between two neighbours that must be adjacent."""
-    if not leads_to(mem, before, after) or not leads_to(mem, after + 1, before):
-        return c.E_STATE
-    if node == before or node == after:
-        return c.E_STATE
-    set_link(mem, node, after)
-    set_link(mem, node + 1, before)
-    set_link(mem, after + 1, node)
-    set_link(mem, before, node)
-    return 0
-
-
-@kernel
 def list_add(mem: Memory, head: WordIndex, node: WordIndex) -> int:
     """Insert ``node`` first (LIFO: the hottest memory is allocated next)."""
-    return insert_between(mem, node, head, next_of(mem, head))
+    after = next_of(mem, head)
+    if after == 0 or after == node or not leads_to(mem, after + 1, head):
+        return c.E_STATE
+    set_link(mem, node, after)
+    set_link(mem, node + 1, head)
+    set_link(mem, after + 1, node)
+    set_link(mem, head, node)
+    return 0
 
 
 @hot

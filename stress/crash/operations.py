@@ -305,14 +305,18 @@ def _caches() -> list[Operation]:
         for name, state, run, text in small
     ]
     written = [
-        Operation(f"objects-written-{name}", partial(initialized, made, flags),
-                  (objects_written, objects_written), "every object is written to by its owner")
+        Operation(
+            f"objects-written-{name}",
+            partial(initialized, made, flags),
+            (objects_written, objects_written),
+            "every object is written to by its owner",
+        )
         for name, made, flags in (
             ("slabs", objects, cs.CF_NO_SHEAVES),
             ("sheaves", sheaves, ONE_EACH),
             ("exact", sheaves, EXACT_EACH),
         )
-    ]  # fmt: skip
+    ]
     return [*found, *written, pair, reborn]
 
 

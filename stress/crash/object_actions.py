@@ -32,7 +32,6 @@ LISTED_MANY = 7
 SMALL_BYTES = 24
 LARGE_BYTES = 200
 NEW_BYTES = 16
-WRITTEN = 0x5EC7E7
 
 
 @kernel
@@ -65,23 +64,21 @@ def objects_round(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
-def write_object(mem: Memory, claim: Claim, slot: int) -> None:
-    """Write every word of an object, which must be zero before."""
-    address = mem[slot_at(mem, claim, FIRST_OBJECT + slot)]
-    if address != 0:
+def take_zero(mem: Memory, claim: Claim, slot: int) -> ObjectAddress:
+    """``object_take`` of an object that must be zero before it is signed."""
+    address = cache_alloc(mem, claim, ONLY_CACHE)
+    if address >= 0:
         for at in range(address, address + mem[cache_at(mem, ONLY_CACHE) + cs.K_OBJECT_WORDS]):
             if mem[at] != 0:
                 report(mem, claim, c.I_BYTES, at, 0, mem[at])
-            mem[at] = WRITTEN
+    return hold_object(mem, claim, slot, address)
 
 
 @kernel
 def objects_written(mem: Memory, claim: Claim) -> int:
     """Two objects that are written to, and back."""
-    object_take(mem, claim, 0)
-    write_object(mem, claim, 0)
-    object_take(mem, claim, 1)
-    write_object(mem, claim, 1)
+    take_zero(mem, claim, 0)
+    take_zero(mem, claim, 1)
     object_put(mem, claim, 0)
     return object_put(mem, claim, 1)
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 PANELS = {"untouched": "never used", "touched": "the owner writes one line of each"}
+CLOSE = 4  # numbers of pages nearer than this have one label
 SETTINGS = {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "the-answer"}
 
 
@@ -55,7 +56,7 @@ def _panel(axes: Axes, made: dict[str, Any], touching: str) -> None:
         )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(counts, [f"{n:,}" for n in counts])
+    axes.set_xticks(counts, _counts(counts))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axes.yaxis.set_minor_formatter(FuncFormatter(_some))
@@ -63,6 +64,13 @@ def _panel(axes: Axes, made: dict[str, Any], touching: str) -> None:
     axes.grid(True, which="both", axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _counts(counts: list[int]) -> list[str]:
+    """Labels of the numbers of pages; one that would run into the next has none."""
+    following = [*counts[1:], counts[-1] * CLOSE]
+    pairs = zip(counts, following, strict=True)
+    return [f"{n:,}" if after >= n * CLOSE else "" for n, after in pairs]
 
 
 def _some(value: float, _: object) -> str:

@@ -125,7 +125,7 @@ def test_one_empty_slab_too_many_is_found_unless_a_process_died():
 @pytest.mark.parametrize("fill", ["poison", "zero"])
 @pytest.mark.parametrize("check, word", [(check_filled, 3), (check_ends, 15)])
 def test_a_block_that_is_not_filled_is_found(fill, check, word):
-    state = InitialState.booted(2, 1, **{fill: True}).take(0, order=1)
+    state = InitialState.booted(2, 1, link_store="table", **{fill: True})
     assert check(state.ram, 0, 0, 1) == 0
     state.ram[state.layout.frame(0) + word] ^= 1
     assert check(state.ram, 0, 0, 1) == 1

@@ -284,6 +284,6 @@ MUTANTS = (
          ("    free_of,\n    inuse_of,", "    free_of,\n    home_node,\n    inuse_of,")),
         "a free of another node's object changes the slab under the lock of the CPU's own node,"
         " and puts it on the lists of that one",
-        "I_SLAB", ("slab", "crash:objects-slabs"), OBJECTS,
+        "I_SLAB", ("node-free-remote", "node-free-remote-sheaf"), OBJECTS,
     ),
 )  # fmt: skip

@@ -83,7 +83,18 @@ WITHOUT_LISTS = (
     "store-bitmap-border",
 )
 UNFIT = {  # programs and crash cases by world
-    "reserve": ("buddy-free-free-same", "contig-isolate-free"),
+    "reserve": (  # which page an allocation gets, or that none is left
+        "buddy-free-free-same",
+        "bulk-put-same",
+        "contig-isolate-free",
+        "wait-free-range",
+        "wait-offline-busy",
+        "wait-range-busy",
+        "wait-reap",
+        "pass-adopt-adopt",
+        "pass-adopt-reap",
+        "pass-reap-reap",
+    ),
     "harden": ("stray-flush",),
     "zero": ("pages-order-0-poison", *POISONED),
     "poison": ("pages-order-0-zero", *POISONED),

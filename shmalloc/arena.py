@@ -39,6 +39,7 @@ from shmalloc import constants as c
 from shmalloc import cpus as slots
 from shmalloc import forking, limits, main_guard, recovery
 from shmalloc.arena_geometry import geometry_of
+from shmalloc.arena_proc import ProcOperations
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
 from shmalloc.engine import when_waiting_long
@@ -50,7 +51,6 @@ from shmalloc.kernels.audit_quiet import audit_quiet
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.memory import Ram
-from shmalloc.proc_text import ProcText
 from shmalloc.recovery import Recovered
 from shmalloc.reports import violation_count, violations
 from shmalloc.segment import Segment, find_name
@@ -70,7 +70,7 @@ _ending: weakref.WeakSet[Arena] = weakref.WeakSet()  # closed ones that still ha
 _attaching = threading.RLock()
 
 
-class Arena(TransitOperations, StructureOperations):
+class Arena(TransitOperations, StructureOperations, ProcOperations):
     """Pages, objects, arrays and structures in one segment. Made by ``create`` or ``attach``."""
 
     def __init__(
@@ -220,31 +220,6 @@ class Arena(TransitOperations, StructureOperations):
         """Counters of zones, lists and events at this moment."""
         self.check_open()
         return statistics(self.segment)
-
-    def buddyinfo(self) -> str:
-        """Free blocks of each order and zone, as /proc/buddyinfo (proc_text.py)."""
-        return self._proc_text().buddyinfo()
-
-    def pagetypeinfo(self) -> str:
-        """Free blocks by migratetype, and pageblocks, as /proc/pagetypeinfo."""
-        return self._proc_text().pagetypeinfo()
-
-    def slabinfo(self) -> str:
-        """Objects and slabs of each cache, as /proc/slabinfo."""
-        return self._proc_text().slabinfo()
-
-    def vmstat(self) -> str:
-        """Counters, a name and a number each, as /proc/vmstat."""
-        return self._proc_text().vmstat()
-
-    def extfrag(self) -> str:
-        """Fragmentation index and unusable index by order, as Linux's debugfs shows them."""
-        return self._proc_text().extfrag()
-
-    def _proc_text(self) -> ProcText:
-        self.check_open()
-        words = self.segment.ram.array
-        return ProcText(self.segment.layout, lambda first, count: words[first : first + count])
 
     def validate(self) -> list[Violation]:
         """Walk and recount everything; the violations found (empty: all invariants hold).

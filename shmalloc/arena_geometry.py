@@ -6,6 +6,7 @@ Owns nothing. What a geometry may be is checked by ``Geometry`` itself (layout.p
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,6 +18,8 @@ from shmalloc.sizes import as_int, parse_bytes
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
+MOST_RATE = 1 << 20
+_RATE = re.compile(r"1/([0-9]{1,7})", re.ASCII)
 SECRET_BITS = 60  # below a leading 1: all secrets take the same room in the geometry's text
 
 
@@ -34,6 +37,7 @@ def geometry_of(
     if unknown:
         known = ", ".join(Geometry.__dataclass_fields__)
         raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
+    fields["page_owner"] = sampling_rate(fields.get("page_owner", 0))
     fields["cpus"] = _default_cpus() if cpus is None else cpus
     fields = {name: _plain(value) for name, value in fields.items()}
     for name, value in fields.items():
@@ -50,6 +54,19 @@ def geometry_of(
         given = cast(Sequence[ZoneSpec], zones)
         specs = tuple(ZoneSpec(_plain(z.pages), _plain(z.node), z.holes) for z in given)
     return Geometry(zones=specs, **fields)
+
+
+def sampling_rate(given: Any) -> int:
+    """64 of ``"1/64"``: one allocation in so many is sampled; 0 of 0 or ``"off"``: none."""
+    if isinstance(given, str):
+        found = _RATE.fullmatch(given.strip())
+        if given.strip() == "off":
+            return 0
+        if found is not None and 1 <= int(found[1]) <= MOST_RATE:
+            return int(found[1])
+    elif as_int(given) == 0:
+        return 0
+    raise MisuseError(f"page_owner: {given!r}; use a form like '1/64', from 1/1 to 1/{MOST_RATE}")
 
 
 def _plain(value: Any) -> Any:

@@ -32,6 +32,7 @@ from typing import Any, NoReturn, SupportsIndex
 
 from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
+from shmalloc.call_sites import CallSites
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
@@ -106,6 +107,8 @@ class Bound:
         self._closing = self._exiting = False  # what threads that wait are told
         self._embryo: int | None = None  # the claim of the child of a fork that is under way
         self._locked_for_fork = False
+        samples = segment.geometry.page_owner > 0
+        self._sites = CallSites(segment, self.engine) if samples else None
         self._looks_at = 0  # the number of claims at which a fork looks whether their owners live
         self._run_as(cpus.claim(segment, cpu, engine))
         end = weakref.WeakMethod(self._end_at_fault)
@@ -119,6 +122,8 @@ class Bound:
         """Call kernels in the name of this claim from now on."""
         self.claim = claim
         self._pid = os.getpid()
+        if self._sites is not None:
+            self._sites.introduce(claim)
         self._rescuer = Rescuer(self.segment, claim, self.engine.name)
         when_waiting_long(self.segment.ram, self._rescuer)
 
@@ -140,7 +145,8 @@ class Bound:
         geometry = self.segment.geometry
         init = geometry.init_on_alloc or geometry.init_on_free
         fills = geometry.poison or geometry.zero or init  # a block may have megabytes
-        return self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
+        call = self.engine.builtin(kernel, self.segment.ram, releases=fills, alone=alone)
+        return call if self._sites is None else self._sites.watching(kernel, call, alone)
 
     @property
     def name(self) -> str:
@@ -173,6 +179,8 @@ class Bound:
             self.check_writable("arena")
         run = self.engine.call_alone if alone else self.engine.call
         result = run(kernel, self.segment.ram, self.claim, *arguments)
+        if self._sites is not None:
+            self._sites.look(self.claim)
         self.finish_rescue()
         return result
 
@@ -262,6 +270,8 @@ class Bound:
             )
             return
         self.segment.ram.renew()
+        if self._sites is not None:
+            self._sites.renew()
         self._run_as(self._embryo)
         cpus.rename(self.segment, self.claim)
         self._become_child()

@@ -181,6 +181,9 @@ H_AT_ARRAYS = 54  # an entry a page: who uses the array that begins there
 H_AT_REFERENCES = 55  # a word a claim: where its table of references begins
 H_AT_SEATS = 56
 H_CLOCK_KHZ = 57  # ticks of the processor's counter in a millisecond; 0: not measured
+H_WATCHED = 60  # 1: operations are written down, in the history or by page_owner
+H_AT_PAGE_OWNER = 61  # 0: allocations are not sampled
+H_AT_STACKS = 62
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66
@@ -224,6 +227,10 @@ C_START = 17
 C_TOLD = 18  # the last value of C_DEAD that Arena.recover gave to a supervisor
 C_DEAD_PID = 19  # of the process of that life, only to be shown
 C_DEAD_START = 20
+C_OWNER_RANDOM = 24  # state of the claim's random numbers (kernels/page_owner.py)
+C_OWNER_LAST = 25  # entry of the last allocation that was sampled, until it has its stack
+C_COMMAND = 26  # name of the process, two words; written where allocations are sampled
+C_OWNER_STACK = 28  # stack of all that the claim allocates; 0: each call has its own
 C_GIVE_UP = 21  # word index of a lock that this claim shall no longer wait for; 0: none
 C_EVENTS = 32
 C_INTENT = 96  # what the claim is doing with a chain of objects (kernels/slot_intent.py)
@@ -402,6 +409,45 @@ OP_MISUSE = 12
 OP_SLAB_NEW = 13
 OP_SLAB_GONE = 14
 OP_FAULT = 15
+OP_ADOPT = 16
+
+# --- page_owner: sampled allocations (kernels/page_owner.py draws them) -------------------------
+PO_RATE = 0  # one allocation of a page in so many is sampled
+PO_ENTRIES = 1  # a power of two
+PO_LOST = 2  # samples that found no free entry
+PO_CLOCKS = 4  # [ clock of kernels | nanoseconds of CLOCK_MONOTONIC ], when the segment was made
+PO_LATER_CLOCKS = 6  # the same, later
+PO_CHANCES = 16  # [order] of 2^31
+PO_KEYS = 32  # [entry]
+PO_WINDOW = 16  # keys in which one is looked for, two cache lines
+PO_READY = 1  # bit of a key: the entry is complete
+PO_KEY_SHIFT = 2
+PO_PAGE = 0  # what a key names, above the ready bit
+PO_OBJECT = 2
+PE_PROOF = 0  # word that tells whether the allocation lives, and what it then says
+PE_SEEN = 1
+PE_OWNER = 2  # owner word of a block, number of the cache of an object
+PE_LIFE = 3  # that allocated it
+PE_PID = 4
+PE_START = 5
+PE_CLOCK = 6
+PE_STACK = 7  # [ generation | handle of the stack: 32 bits, 0: none yet ]
+PE_COMMAND = 8
+PE_NEXT = 10  # as C_OWNER_LAST: the one before
+PE_THREAD = 11  # native id of the thread, 0: not told
+PE_STRIDE = 16
+STACK_HANDLE_MASK = (1 << 32) - 1
+
+# --- stack depot: call stacks, each once (kernels/stack_depot.py) --------------------------------
+SD_TOP = 0  # the first free word, from the start of the depot
+SD_LOST = 1  # stacks that found no room
+SD_BUCKETS = 2  # a power of two
+SD_WORDS = 3
+SD_TABLE = 16  # [bucket] handle of a record, 0: none
+SD_PROBES = 64
+SR_HASH = 0  # of a record: of the text
+SR_BYTES = 1
+SR_TEXT = 2
 
 # --- invariants and misuses (docs/invariants.md); the number is what reports carry --------------
 I_CONSERVATION = 1  # every managed page is in exactly one place

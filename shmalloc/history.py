@@ -17,7 +17,7 @@ from shmalloc.layout import Layout
 from shmalloc.report_text import ReportText, Stake, Words, number_text
 
 LINES = 8
-_BLOCKS = (c.OP_ALLOC, c.OP_FREE, c.OP_POISON, c.OP_SLAB_NEW, c.OP_SLAB_GONE)
+_BLOCKS = (c.OP_ALLOC, c.OP_FREE, c.OP_POISON, c.OP_SLAB_NEW, c.OP_SLAB_GONE, c.OP_ADOPT)
 _RANGES = (c.OP_ISOLATE, c.OP_OFFLINE)
 _OBJECTS = (c.OP_OBJ_ALLOC, c.OP_OBJ_FREE)
 
@@ -136,6 +136,8 @@ class History:
                 return f"poisoned pfn {where}, order {order}"
             case c.OP_MISUSE:
                 return f"reported {name_of(detail)} at {self._text.place(detail, where)}"
+            case c.OP_ADOPT:
+                return f"adopted pfn {where}, order {order}, for owner {number_text(detail)}"
             case c.OP_FAULT:
                 kind = "a page" if detail == c.FAULT_PAGE else "an object"
                 return f"was made to fail an allocation of {kind}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
-from shmalloc.layout import Layout
+from shmalloc.layout import Layout, chance_of, stack_buckets
 from shmalloc.memory import Ram
 
 Extent = tuple[int, int, int]  # zone, first pfn, end pfn
@@ -57,6 +57,8 @@ def write_fixed(ram: Writable, layout: Layout) -> None:
         first += zone.pages
     _write_zonelists(ram, layout)
     _write_cpus(ram, layout)
+    if layout.geometry.page_owner:
+        _write_page_owner(ram, layout)
 
 
 def _write_reserved(ram: Writable, layout: Layout, pfn: int, zone: int) -> None:
@@ -69,6 +71,9 @@ def _write_first_values(ram: Ram, layout: Layout) -> None:
     for index in range(len(layout.geometry.zones)):
         ram[layout.zone(index) + c.Z_MANAGED] = managed_pages(layout, index)
     ram[c.H_CLAIMS_USED] = layout.geometry.cpus
+    if layout.geometry.page_owner:
+        depot = layout.at["stacks"]
+        ram[depot + c.SD_TOP] = c.SD_TABLE + stack_buckets(layout.geometry)
     for cpu in range(layout.geometry.cpus):
         for word, value in placed_on(layout, cpu).items():
             ram[layout.cpu(cpu) + word] = value
@@ -153,6 +158,17 @@ def _write_cpus(ram: Writable, layout: Layout) -> None:
             ram[p + c.P_HIGH_MIN] = low
             ram[p + c.P_HIGH_MAX] = geometry.pcp_high
             ram[p + c.P_BATCH] = geometry.pcp_batch
+
+
+def _write_page_owner(ram: Writable, layout: Layout) -> None:
+    g = layout.geometry
+    table, depot = layout.at["page_owner"], layout.at["stacks"]
+    ram[table + c.PO_RATE] = g.page_owner
+    ram[table + c.PO_ENTRIES] = g.page_owner_entries
+    for order in range(c.ORDERS):
+        ram[table + c.PO_CHANCES + order] = chance_of(order, g.page_owner)
+    ram[depot + c.SD_BUCKETS] = stack_buckets(g)
+    ram[depot + c.SD_WORDS] = g.stack_words
 
 
 def placed_on(layout: Layout, cpu: int) -> dict[int, int]:

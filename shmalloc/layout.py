@@ -4,7 +4,7 @@
 
     header | claims and CPUs | geometry | zones | zonelists | pageblocks | pcp | caches | seats
            | reports | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | [latency] | structures | arrays | references
+           | [flight] | [latency] | [page_owner] | [stacks] | structures | arrays | references
            | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
@@ -30,6 +30,9 @@ LINK_STORES = {
     "index": c.LINKS_INDEX,
     "bitmap": c.LINKS_BITMAP,
 }
+STACK_WORDS = 1 << 17  # of the stack depot: about a thousand stacks of 16 frames
+LEAST_STACK_WORDS = 1 << 10
+LEAST_ENTRIES, MOST_ENTRIES = 1 << 12, 1 << 18
 PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
 
 
@@ -77,6 +80,9 @@ class Geometry:
     start_pfn: int = 0
     flight: int = 0
     latency_words: int = 0
+    page_owner: int = 0
+    page_owner_entries: int = 0
+    stack_words: int = 0
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -84,6 +90,10 @@ class Geometry:
         # One for each 4 KiB of pages if none were asked for, and at least one for each CPU.
         wanted = self.claims or min(c.MAX_CLAIMS, self.pages * self.page_bytes >> 12)
         object.__setattr__(self, "claims", max(wanted, self.cpus))
+        if self.page_owner:
+            entries = self.page_owner_entries or _sampled_entries(self.pages, self.page_owner)
+            object.__setattr__(self, "page_owner_entries", entries)
+            object.__setattr__(self, "stack_words", self.stack_words or STACK_WORDS)
 
     @property
     def pages(self) -> int:
@@ -118,6 +128,12 @@ def _refuse_float(text: str) -> int:
     raise MisuseError(f"geometry: {text} is no whole number")
 
 
+def _sampled_entries(pages: int, rate: int) -> int:
+    """Entries of page_owner unless a number is asked for: four times what it samples of pages."""
+    wanted = min(max(4 * pages // rate, LEAST_ENTRIES), MOST_ENTRIES)
+    return 1 << (wanted - 1).bit_length()
+
+
 def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
@@ -143,6 +159,14 @@ def _problems(g: Geometry) -> list[str]:
         (0 <= g.structures, f"structures: {g.structures}; use at least 0"),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
+        (0 <= g.page_owner <= 1 << 20,
+         f"page_owner: 1/{g.page_owner}; sample one of 1 to 1,048,576, or 0: none"),
+        (g.page_owner_entries == 0
+         or (_power_of_two(g.page_owner_entries) and g.page_owner_entries >= c.PO_WINDOW),
+         f"page_owner_entries: {g.page_owner_entries}; use a power of two of at least "
+         f"{c.PO_WINDOW}"),
+        (g.stack_words == 0 or g.stack_words >= LEAST_STACK_WORDS,
+         f"stack_words: {g.stack_words}; use at least {LEAST_STACK_WORDS}"),
         (g.flight == 0 or (_power_of_two(g.flight) and g.flight >= 64),
          f"flight: {g.flight}; use 0 or a power of two of entries, at least 64"),
         (not (g.reporting and g.link_store == "page"),
@@ -285,6 +309,9 @@ class Layout:
             c.H_OWNER_MAP: int(g.owner_map),
             c.H_AT_LATENCY: self.at["latency"] if g.latency_words else 0,
             c.H_STRUCTURES: g.structures,
+            c.H_WATCHED: int(g.history > 0 or g.page_owner > 0),
+            c.H_AT_PAGE_OWNER: self.at["page_owner"] if g.page_owner else 0,
+            c.H_AT_STACKS: self.at["stacks"] if g.page_owner else 0,
         }  # fmt: skip
         for name, word in _REGION_WORDS.items():
             values[word] = self.at[name]
@@ -365,6 +392,22 @@ def _table_words(g: Geometry) -> int:
     return sum(_store_words(g, zone) for zone in range(len(g.zones)))
 
 
+def page_owner_words(g: Geometry) -> int:
+    """Words of the table of sampled allocations: its head, the keys, the entries."""
+    return c.PO_KEYS + g.page_owner_entries * (1 + c.PE_STRIDE)
+
+
+def stack_buckets(g: Geometry) -> int:
+    """Buckets of the stack depot, one for each 32 words: a power of two."""
+    return 1 << (g.stack_words // 32).bit_length() - 1
+
+
+def chance_of(order: int, rate: int) -> int:
+    """How many of 2^31 blocks of an order are sampled, if each page is with a chance of 1/rate."""
+    pages = 1 << order
+    return (1 << 31) - int(((rate - 1) ** pages << 31) // rate**pages)
+
+
 def _regions(g: Geometry) -> dict[str, int]:
     """Region -> size in words, in segment order."""
     return {
@@ -385,6 +428,8 @@ def _regions(g: Geometry) -> dict[str, int]:
         "owners": g.pages if g.owner_map else 0,
         "flight": g.claims * flight_stride(g),
         "latency": g.claims * g.latency_words,
+        "page_owner": page_owner_words(g) if g.page_owner else 0,
+        "stacks": g.stack_words if g.page_owner else 0,
         "structures": g.structures * c.ST_STRIDE,
         "arrays": g.pages * c.AR_STRIDE,
         "references": g.claims,

@@ -7,6 +7,8 @@ able to say what dead processes did.
 
 from __future__ import annotations
 
+import numpy as np
+
 from shmalloc import constants as c
 from shmalloc.compiler.caller import name_of as name_of_kernel
 from shmalloc.descriptor_text import block_text, order_of, owner_text
@@ -14,7 +16,8 @@ from shmalloc.errors import Violation
 from shmalloc.history import LINES, History
 from shmalloc.invariants import name_of
 from shmalloc.layout import Layout
-from shmalloc.report_text import ReportText, Words
+from shmalloc.page_owner import PageOwner
+from shmalloc.report_text import ReportText, Stake, Words
 from shmalloc.segment import Segment
 
 _READS = 64
@@ -63,6 +66,25 @@ class Reports:
         cpu = int(self._words[self._layout.cpu(claim) + c.C_CPU])
         return History(self._words, self._layout).of_cpu(cpu, lines)
 
+    def _allocated_by(self, stake: Stake) -> tuple[str, ...]:
+        """Who allocated what is at stake, if that was sampled and lives (as dump_page_owner)."""
+        if not self._layout.geometry.page_owner:
+            return ()
+        owner = PageOwner(self._layout, self._read)
+        found = None
+        if stake.address is not None:
+            found = owner.of_object(stake.address)
+        if found is None and stake.pfn is not None:
+            found = owner.of_page(stake.pfn)
+        if found is None:
+            return ()
+        stack = " < ".join(found.stack) or "a call whose stack was not saved"
+        return (f"allocated by {stack}; pid {found.pid} ({found.command})",)
+
+    def _read(self, first: int, count: int) -> np.ndarray:
+        words = (int(self._words[word]) for word in range(first, first + count))
+        return np.fromiter(words, np.int64, count)
+
     def _at(self, n: int) -> int:
         return self._layout.at["reports"] + n * c.R_STRIDE
 
@@ -73,12 +95,13 @@ class Reports:
         if self._words[at + c.R_READY] != n + 1:
             unfinished = "one that its CPU has not finished: it died, or is about to"
             return Violation(name_of(c.I_PROGRESS), f"report {n}", "a complete report", unfinished)
+        stake = self._text.stake(code, where)
         return Violation(
             invariant=name_of(code),
             where=self._text.place(code, where),
             expected=self._text.expected(code, expected),
             found=self._text.found(code, found),
-            history=history.of(self._text.stake(code, where)),
+            history=history.of(stake) + self._allocated_by(stake),
             claim=claim,
             kernel=name_of_kernel(int(self._words[at + c.R_CALLER])),
         )

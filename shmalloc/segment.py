@@ -31,6 +31,7 @@ from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError, Vi
 from shmalloc.fixed_words import FixedWords, identity_of
 from shmalloc.image import write_image
 from shmalloc.kernels.boot import boot
+from shmalloc.kernels.page_owner import set_clocks
 from shmalloc.kernels.slots import publish
 from shmalloc.layout import Geometry, Layout
 from shmalloc.memory import Ram
@@ -103,6 +104,8 @@ class Segment:
                 physical.reserve(chosen, layout.bytes)
             write_image(segment.ram, layout, segment_file.build_digest(geometry))
             run.call(boot, segment.ram)
+            if geometry.page_owner:
+                run.call(set_clocks, segment.ram, 0, c.PO_CLOCKS, time.monotonic_ns())
             run.call(publish, segment.ram, c.H_MAGIC, c.MAGIC)
             segment._identity = identity_of(segment.ram)
         except BaseException:

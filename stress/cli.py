@@ -50,6 +50,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "slabinfo": "Print its caches.",
         "vmstat": "Print its counters.",
         "extfrag": "Print how fragmented its free memory is, by order.",
+        "page_owner": "Print who allocated its pages and objects, with call stacks.",
+        "leaks": "Print what is still allocated, by call site.",
     },
     "Test shmstress and the machine": {
         "mutants": "Plant known bugs in the kernels and see whether they are found.",

@@ -21,6 +21,7 @@ Settings separated by commas, each with its default::
     spins=40            how often a held lock is tried before sleeping
     history=256         operations that the history of each CPU keeps; off
     start-pfn=0         the first page
+    page-owner=off      1/N: one allocation of a page, or object, in N is sampled with its stack
     cpus=off            so many CPUs, which the workers share; off: one for each, up to 1024
 
 ``random`` draws settings from the seed of the run, and the line that repeats it names them.
@@ -38,6 +39,7 @@ from typing import Annotated, Any
 from msgspec import Struct, field
 
 from shmalloc import constants as c
+from shmalloc.arena_geometry import sampling_rate
 from shmalloc.layout import PCP_FORMS
 from shmalloc.sizes import parse_bytes
 from stress.quantities import exact_bytes, parse_entries
@@ -64,6 +66,10 @@ MOST_LISTED = 1 << 16  # pages on a per-CPU list
 
 def _entries(text: str) -> int:
     return 0 if text == "off" else parse_entries(text, "geometry.history")
+
+
+def _one_in(rate: int) -> str:
+    return f"1/{rate}" if rate else "off"
 
 
 def _whole(most: int, least: int = 0) -> Any:
@@ -95,6 +101,9 @@ class GeometrySpec(Struct, frozen=True):
         int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
     ] = 256
     start_pfn: Annotated[int, _whole(1 << 20)] = field(default=0, name="start-pfn")
+    page_owner: Annotated[int, quantity(read=sampling_rate, show=_one_in)] = field(
+        default=0, name="page-owner"
+    )
     cpus: Annotated[int, _whole(c.MAX_CPUS, 1)] | None = None
 
     @property
@@ -125,6 +134,7 @@ class GeometrySpec(Struct, frozen=True):
             "spins": self.spins,
             "history": self.history,
             "start_pfn": self.start_pfn,
+            "page_owner": self.page_owner,
         }
 
     def __str__(self) -> str:

@@ -44,6 +44,7 @@ def geometries(draw):
         spins=draw(st.integers(0, 1 << 20)),
         history=draw(st.sampled_from([0, 64, 256, 4096])),
         start_pfn=draw(st.integers(0, 1 << 20)),
+        page_owner=draw(st.sampled_from([0, 1, 64])),
         cpus=draw(st.none() | st.integers(1, c.MAX_CPUS)),
     )
 
@@ -83,7 +84,7 @@ def test_a_zone_with_holes_prints_as_text_that_parses_to_it_again(zone):
 def test_every_setting_reaches_the_segment():
     spec = spec_of(
         geometry="fill=poison,harden=on,min-free=1MiB,pcp=list,pcp-batch=7,pcp-high=21,max-order=6,"
-        "pageblock-order=4,spins=3,history=64,start-pfn=77",
+        "pageblock-order=4,spins=3,history=64,start-pfn=77,page-owner=1/64",
         zones="8MiB:1MiB+64KiB,4MiB@1",
         link_store="table",
     )
@@ -93,6 +94,7 @@ def test_every_setting_reaches_the_segment():
     assert (made.pcp_form, made.pcp_batch, made.pcp_high) == ("list", 7, 21)
     assert (made.max_order, made.pageblock_order, made.min_free_pages) == (6, 4, 256)
     assert (made.spins, made.history, made.start_pfn) == (3, 64, 77)
+    assert made.page_owner == 64
     assert made.harden != 0
 
 
@@ -100,7 +102,7 @@ def test_a_run_can_set_every_field_of_a_geometry_that_is_no_size_of_a_region():
     """A new field of ``Geometry`` is a setting, or follows from other settings of a run."""
     follows = {
         "page_bytes", "cpus", "claims", "caches", "scratch_words", "work_words", "owner_map",
-        "flight", "latency_words", "structures",
+        "flight", "latency_words", "structures", "page_owner_entries", "stack_words",
     }  # fmt: skip
     settings = {*GeometrySpec().fields(1), "zones", "link_store"}
     assert settings | follows == set(Geometry.__dataclass_fields__)

@@ -92,6 +92,16 @@ def test_what_a_test_keeps_is_a_leak(small, leak, says):
     assert kept is not None and len(found) == 1 and says in found[0]
 
 
+def test_a_leak_of_an_arena_that_samples_names_the_call_that_allocated_it():
+    with Arena.create(engine="interpreted", page_owner="1/1", **SMALL) as arena:
+        use(arena)
+        arena.alloc_pages(2)
+        first, *sites = findings(arena, leaks=True)
+    here = "test_a_leak_of_an_arena_that_samples_names_the_call_that_allocated_it"
+    assert first.startswith("leaked: pfn ")
+    assert len(sites) == 1 and f"allocated by {here} (" in sites[0] and "1 of pages" in sites[0]
+
+
 def test_a_broken_descriptor_is_found_by_the_audit(small):
     pfn = small.alloc_pages(1)
     small.segment.ram[small.segment.layout.descriptor(pfn)] ^= c.TYPE_MASK

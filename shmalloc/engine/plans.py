@@ -43,6 +43,7 @@ ARENA: dict[str, tuple[str, ...]] = {
     "array_recovery": ("copy_references", "reap_ticket", "reap_tickets", "recover_arrays"),
     "hotplug": ("plug_cpu", "unplug_cpu"),
     "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "usable_bytes"),
+    "page_owner": ("enter_stack", "set_clocks"),
     "pages": ("alloc_pages", "free_pages", "free_pages_of"),
     "pages_bulk": ("alloc_bulk", "free_bulk"),
     "pages_wait": ("alloc_pages_wait",),
@@ -60,6 +61,7 @@ ARENA: dict[str, tuple[str, ...]] = {
         "send_array",
     ),
     "slab_audit": ("audit_slabs",),
+    "stack_depot": ("find_stack", "publish_stack", "reserve_stack"),
     "slots": ("claim_slot", "mark_dead", "publish", "release_slot"),
     "try_pages": ("try_alloc_pages", "try_free_pages"),
 }

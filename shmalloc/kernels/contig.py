@@ -229,6 +229,7 @@ def give_single_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: 
         if not transition2(mem, at, w0, w1, given, owner):
             report(mem, claim, c.I_FREE_HEAD, at, c.IS_TYPE | c.T_ALLOCATED, w0)
         event(mem, claim, c.EV_ALLOC)
+        record(mem, claim, c.OP_ALLOC, 0, at, owner)
         at -= 1
     return changed
 

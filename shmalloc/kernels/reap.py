@@ -36,7 +36,9 @@ from shmalloc.kernels.objects import (
     objects_of,
     owner_at,
 )
+from shmalloc.kernels.page_owner import note_adoption
 from shmalloc.kernels.pages import free_pages_of
+from shmalloc.kernels.reporting import record
 from shmalloc.kernels.slab_lists import next_slab
 from shmalloc.kernels.slots import label, label_of_life
 from shmalloc.kernels.zone import descriptor_at, frame_at
@@ -160,7 +162,12 @@ def adopt_pages(
     w0, w1 = load2(mem, descriptor_at(mem, pfn))
     if not is_owned_by(w0, w1, label_of_life(giver)) or order_of(w0) != order:
         return c.E_STATE
-    return 0 if take_pages(mem, claim, pfn, w0, w1, new_owner) else c.E_STATE
+    if not take_pages(mem, claim, pfn, w0, w1, new_owner):
+        return c.E_STATE
+    record(mem, claim, c.OP_ADOPT, order, pfn, new_owner)
+    if fixed(mem, c.H_AT_PAGE_OWNER) != 0:
+        note_adoption(mem, pfn, c.PO_PAGE, descriptor_at(mem, pfn))
+    return 0
 
 
 @unit
@@ -181,5 +188,7 @@ def adopt_object(
     if index >= 0 and has_owner_word(mem, cache, address, at):
         if cas(mem, at, giver, owner_word(mem, claim)):
             result = 0
+            if fixed(mem, c.H_AT_PAGE_OWNER) != 0:
+                note_adoption(mem, address, c.PO_OBJECT, at)
     unlock(mem, held)
     return result

@@ -3,7 +3,8 @@
 Three structures; no kernel reads them to make a decision:
 
 - event counters, one set for each claim, on its own cache lines (``event``)
-- the history: a ring of the last operations of each CPU, off unless the geometry asks for it; with
+- the history: a ring of the last operations of each CPU, off unless the geometry asks for it, as
+  is page_owner.py, which the same operations pass (one word says whether either is on); with
   H_HISTORY_STOPS the first report freezes the rings::
 
       [ clock | operation << 8 | order | pfn or object | owner or result ]
@@ -19,6 +20,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, told_its_caller, unit
+from shmalloc.kernels.page_owner import note_object, note_pages
 from shmalloc.units import CacheWords, Claim, Cpu, CpuWords, Int, Memory, ObjectAddress, Order
 from shmalloc.words import fetch_add, fixed, load_relaxed, mark, now, store, store_relaxed
 
@@ -51,18 +53,40 @@ def event(mem: Memory, claim: Claim, which: int) -> None:
 def record(
     mem: Memory, claim: Claim, operation: int, order: Order, where: Int, detail: Int
 ) -> None:
-    """Append to the CPU's history ring, if there is one."""
-    if fixed(mem, c.H_HISTORY) != 0:
-        append_history(mem, claim, operation << 8 | order, where, detail)
+    """Write an operation down, where that is asked for: in the history, or by page_owner."""
+    if fixed(mem, c.H_WATCHED) != 0:
+        watch(mem, claim, operation << 8 | order, where, detail)
 
 
 @hot
 def record_object(
     mem: Memory, claim: Claim, operation: int, address: ObjectAddress, cache: CacheWords
 ) -> None:
-    """Append an operation on an object of ``cache``; the ring names the cache's id."""
+    """The same of an operation on an object of ``cache``; the history names the cache's id."""
+    if fixed(mem, c.H_WATCHED) != 0:
+        number = load_relaxed(mem, cache + cs.K_ID)
+        watch_object(mem, claim, operation << 8, address, number)
+
+
+@unit
+def watch(mem: Memory, claim: Claim, operation: int, where: Int, detail: Int) -> None:
+    """Append to the CPU's history ring, if there is one, and sample allocations, if that is on.
+
+    ``operation``: above the order, as in the ring.
+    """
     if fixed(mem, c.H_HISTORY) != 0:
-        append_history(mem, claim, operation << 8, address, load_relaxed(mem, cache + cs.K_ID))
+        append_history(mem, claim, operation, where, detail)
+    if operation >> 8 == c.OP_ALLOC and where >= 0 and fixed(mem, c.H_AT_PAGE_OWNER) != 0:
+        note_pages(mem, claim, +where, operation & 0xFF, detail)
+
+
+@unit
+def watch_object(mem: Memory, claim: Claim, operation: int, address: Int, cache_id: Int) -> None:
+    """The same of an object."""
+    if fixed(mem, c.H_HISTORY) != 0:
+        append_history(mem, claim, operation, address, cache_id)
+    if operation >> 8 == c.OP_OBJ_ALLOC and fixed(mem, c.H_AT_PAGE_OWNER) != 0:
+        note_object(mem, claim, +address, +cache_id)
 
 
 @unit

@@ -61,6 +61,10 @@ VARIANTS = {
         {"pageblock_order": 1, "max_order": 2},
         (two_types,),
     ),
+    "sampled": Variant(
+        "every allocation is sampled, in a table of one window",
+        {"page_owner": 1, "page_owner_entries": c.PO_WINDOW, "stack_words": 1 << 10},
+    ),
     "marked": Variant(
         "pages in use are marked to leave service", {}, prepare=mark_for_poison, may_leave=16
     ),

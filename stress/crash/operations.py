@@ -127,6 +127,7 @@ VARIED = {
         "pages-order-0", "pages-bulk", "objects-slabs", "objects-sheaves-exact", "objects-debug",
         "objects-many-sheaves", "kmalloc-sheaves", "reap-of-sheaves", "cache-shrink-wide",
     ),
+    "sampled": ("pages-order-0", "range-contig", "objects-slabs", "adopt-page", "adopt-object"),
     "marked": ("cache-shrink-wide", "cache-destroy", "reap-of-hardened"),
 }  # fmt: skip
 

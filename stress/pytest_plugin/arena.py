@@ -58,7 +58,15 @@ def left_allocated(arena: Arena) -> list[str]:
     live = [n for n in numbers if ram[descriptor_of(arena.segment, n)] == cs.CACHE_LIVE]
     for number in live:
         arena.run(cache_shrink, number)
-    return [*_objects(arena, live), *_blocks(arena, live)]
+    found = [*_objects(arena, live), *_blocks(arena, live)]
+    return [*found, *(_call_sites(arena) if found else ())]
+
+
+def _call_sites(arena: Arena) -> Iterator[str]:
+    """Which calls allocated it, if the test's arena samples its allocations (page_owner)."""
+    if arena.geometry.page_owner:
+        for site in arena.leak_report().sites[:MOST_SHOWN]:
+            yield site.line
 
 
 def _pairs(arena: Arena) -> Any:

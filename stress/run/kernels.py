@@ -20,11 +20,13 @@ from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_destroy
 from shmalloc.kernels.contig import isolate_range, online_range, unisolate_range
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
+from shmalloc.kernels.page_owner import set_clocks
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover, unblock
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.kernels.slots import claim_slot, mark_dead, publish
+from shmalloc.kernels.stack_depot import find_stack, publish_stack, reserve_stack
 from stress.faults.grammar import Fault, Hotplug, Kill, Pressure, Report
 from stress.oracles.bounds import check_bounds
 from stress.run.user_code import kernel_at, place_of
@@ -47,6 +49,7 @@ _AUDITS: tuple[Kernel, ...] = (
     drain_all,
 )
 _ALWAYS: tuple[Kernel, ...] = (boot, publish, clock, *_AUDITS)
+SAMPLING: tuple[Kernel, ...] = (set_clocks, find_stack, reserve_stack, publish_stack)
 _OF_FAULTS: dict[type[Fault], tuple[Kernel, ...]] = {
     Kill: (mark_dead, recover, unblock, reap, cache_destroy, online_range, plug_cpu),
     Pressure: (pressure_take, pressure_give),
@@ -64,7 +67,7 @@ def plan_of(spec: RunSpec) -> Plan:
 
 def whole_plan(hooked: bool = False) -> Plan:
     """Every kernel of every native run of our workloads; ``hooked``: of those with hooks."""
-    entries = [*_ALWAYS, *worker_kernels()]
+    entries = [*_ALWAYS, *worker_kernels(), *SAMPLING]
     entries += [kernel for kernels in _OF_FAULTS.values() for kernel in kernels]
     work_engine = HOOKED if hooked else "native"
     plan = [("native", kernel) for kernel in entries]
@@ -112,6 +115,8 @@ def controller_kernels(spec: RunSpec) -> list[Kernel]:
     kinds = [type(fault) for fault in spec.faults] + [Report] * spec.geometry.reporting
     for kind in kinds:
         entries += _OF_FAULTS.get(kind, ())
+    if spec.geometry.page_owner:
+        entries += SAMPLING
     return list(dict.fromkeys(entries))
 
 

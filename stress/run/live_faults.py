@@ -242,7 +242,7 @@ class LiveFaults:
                     self._report(member, expected, str(found))
 
     def _report(self, member: Member, expected: str, found: str) -> None:
-        history = self._memory.reports.history(member.cpu)
+        history = self._memory.reports.history(member.cpu) + self._memory.call_sites(member.pid)
         where = f"death of {member}"
         self._violations.append(
             Violation(name_of(c.I_CONSERVATION), where, expected, found, history)

@@ -27,6 +27,8 @@ from shmalloc.kernels.audit_quiet import audit_quiet
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.slab_audit import audit_slabs
 from shmalloc.layout import Geometry
+from shmalloc.leak_report import leak_report
+from shmalloc.page_owner import PageOwner
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import Reports
 from shmalloc.segment import Segment
@@ -49,6 +51,7 @@ DEFAULT_CACHES = 32
 CACHES_PER_WORKER = 4  # slabmix: three that stay and one that comes and goes
 CACHES_OF_THE_DEAD = 256  # they are destroyed at the next stutter point only
 REPORTED_AT_ONCE = 1024  # pageblocks
+MOST_SITES = 8
 SEQUENCE_SHIFT = 32  # lives of a slot have owner ids of their own
 
 
@@ -229,6 +232,19 @@ class RunMemory:
             text = f"{end.isolated_pages} pages that stay isolated"
             found.append(_violation(c.I_TEARDOWN, "all zones", "no isolated pages", text))
         return found or self._types_are_kept(end.events[c.EV_CLAIM])
+
+    def call_sites(self, pid: int = 0) -> tuple[str, ...]:
+        """Which calls allocated what is still allocated, a line each; ``pid``: what that one holds.
+
+        None unless the geometry samples allocations (page-owner).
+        """
+        if not self.layout.geometry.page_owner:
+            return ()
+        words, held = self.ram.array, self.segment.claim_is_held
+        owner = PageOwner(self.layout, lambda first, count: words[first : first + count])
+        sites = leak_report(owner, lambda word: int(words[word]), held).sites
+        mine = [one for one in sites if not pid or pid in {holder.pid for holder in one.holders}]
+        return tuple(one.line for one in mine[:MOST_SITES])
 
     def _types_are_kept(self, claims: int) -> list[Violation]:
         """Only a claim changes a migratetype for good; one that a death interrupts is uncounted."""

@@ -10,6 +10,7 @@ reports means that the memory is corrupt beyond going on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from shmalloc import constants as c
 from shmalloc.errors import Violation
@@ -58,7 +59,7 @@ class Reported:
     def collect(self) -> None:
         """Sort all violations into the result, after the last worker has left."""
         result, reports = self._result, self._memory.reports
-        every = [*result.violations, *reports.violations()]
+        every = [self._with_sites(one) for one in (*result.violations, *reports.violations())]
         result.violations = [one for one in every if not self.is_known(one)]
         lost = max(0, reports.count() - c.REPORTS)
         result.violations_total = len(result.violations) + lost
@@ -66,6 +67,12 @@ class Reported:
             text = f"{lost} more, of which none can be told to be known"
             result.violations = [_overflow(text)]
         self._set_aside(one for one in every if self.is_known(one))
+
+    def _with_sites(self, violation: Violation) -> Violation:
+        """What was not given back names the calls that allocated it, where these are sampled."""
+        if violation.number != c.I_TEARDOWN:
+            return violation
+        return replace(violation, history=violation.history + self._memory.call_sites())
 
     def _set_aside(self, violations: Iterable[Violation]) -> None:
         result = self._result

@@ -22,6 +22,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 
 from shmalloc import constants as c
+from shmalloc.call_sites import CallSites
 from shmalloc.compiler import obtain
 from shmalloc.cpus import take
 from shmalloc.engine import get_engine, when_waiting_long
@@ -157,6 +158,10 @@ class Worker:
         self._face = self._hooked or self.ram  # what kernels run over
         # A waiter takes over the locks of the dead; the controller does the rest.
         when_waiting_long(self._face, Rescuer(segment, self.cpu, self.engine.name, self._face))
+        self._sites: CallSites | None = None
+        if segment.geometry.page_owner:
+            self._sites = CallSites(segment, get_engine(task.engine))
+            self._sites.introduce(self.cpu)
         self._beat_word = segment.layout.cpu(cpu) + c.C_BEAT
         self._area = segment.layout.work(cpu)
         self._steps = dict.fromkeys(WORKLOADS, FIRST_STEPS)
@@ -185,6 +190,8 @@ class Worker:
 
     def _work(self, name: str) -> Parked:
         step = self.engine.bind(WORKLOADS[name].step)
+        if self._sites is not None:
+            self._sites.stand_for(self.cpu, WORKLOADS[name].step)
         self._move()
         if self._protection is not None:
             self._protection.protect_free()

@@ -122,6 +122,7 @@ MEMORY_FEATURES = (
     Feature(FEW_ORDERS, _one_of("geometry.max-order", "4", "6", "8")),
     Feature("small-pageblocks", _one_of("geometry.pageblock-order", "2", "4", "6")),
     Feature("few-spins", _one_of("geometry.spins", "0", "2")),
+    Feature("sampled-allocations", _one_of("geometry.page-owner", "1/1", "1/64"), chance=SELDOM),
     Feature("late-start", _one_of("geometry.start-pfn", "1", "77", "4096")),
     Feature("prealloc", _one_of("prealloc", "on"), chance=SELDOM),
     Feature("init-on-alloc", _one_of("geometry.init-on-alloc", "on"), frozenset({f"{FILL}poison"})),

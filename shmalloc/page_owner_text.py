@@ -7,10 +7,10 @@
     alloc_traces    objects by call stack, cache by cache     slab/<cache>/alloc_traces
 
 The formats are those of mm/page_owner.c (``print_page_owner``, ``stack_print``) and mm/slub.c
-(``slab_debugfs_show``). A frame is ``function (file:line)``. The mask is the migratetype: requests
-have no other flags. ``pid`` is the thread, ``tgid`` the process, ``ts`` on CLOCK_MONOTONIC; of an
-entry whose process was killed before its stack was saved, there are no frames, and both are the
-process.
+(``slab_debugfs_show``). A frame is ``function (file:line)``. The mask is the migratetype: other
+flags of a request are not kept. ``pid`` is the thread, ``tgid`` the process, ``ts`` on
+CLOCK_MONOTONIC; of an entry whose process was killed before its stack was saved, there are no
+frames, and both are the process.
 
 Counts of ``show_stacks`` and ``alloc_traces`` are scaled up from the sample to all.
 """

@@ -14,11 +14,11 @@ from typing import Any, cast
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
 from shmalloc.layout import Geometry, ZoneSpec
+from shmalloc.sampled_layout import MOST_RATE
 from shmalloc.sizes import as_int, parse_bytes
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
-MOST_RATE = 1 << 20
 _RATE = re.compile(r"1/([0-9]{1,7})", re.ASCII)
 SECRET_BITS = 60  # below a leading 1: all secrets take the same room in the geometry's text
 

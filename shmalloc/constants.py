@@ -183,7 +183,7 @@ H_AT_SEATS = 56
 H_CLOCK_KHZ = 57  # ticks of the processor's counter in a millisecond; 0: not measured
 H_WATCHED = 60  # 1: operations are written down, in the history or by page_owner
 H_AT_PAGE_OWNER = 61  # 0: allocations are not sampled
-H_AT_STACKS = 62
+H_AT_STACKS = 62  # of no words unless they are
 H_STOP = 64  # not fixed from here on: 1 = leave your loops
 H_SEQUENCE = 65  # global operation counter
 H_CACHES_LOCK = 66
@@ -549,3 +549,8 @@ OWNER_SHARED = 0x534841524544  # "SHARED": templates, which no single process ow
 ST_STRIDE = 16  # words of an entry
 OWNER_STRUCTURE_SHIFT = 40
 OWNER_STRUCTURE = 0x5354 << OWNER_STRUCTURE_SHIFT  # + the word index of the entry
+
+assert MAX_ZONES == ZONE_MASK + 1 and MT_COUNT == MT_MASK + 1
+assert VERSION_SHIFT + VERSION_MASK.bit_length() == 63
+assert S_VERSION_SHIFT + S_VERSION_MASK.bit_length() == 63
+assert ORDER_SHIFT == LINK_SHIFT + LINK_BITS and T_COUNT - 1 <= TYPE_MASK

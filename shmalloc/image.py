@@ -13,8 +13,9 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
-from shmalloc.layout import Layout, chance_of, stack_buckets
+from shmalloc.layout import Layout
 from shmalloc.memory import Ram
+from shmalloc.sampled_layout import chance_of, stack_buckets
 
 Extent = tuple[int, int, int]  # zone, first pfn, end pfn
 
@@ -73,7 +74,7 @@ def _write_first_values(ram: Ram, layout: Layout) -> None:
     ram[c.H_CLAIMS_USED] = layout.geometry.cpus
     if layout.geometry.page_owner:
         depot = layout.at["stacks"]
-        ram[depot + c.SD_TOP] = c.SD_TABLE + stack_buckets(layout.geometry)
+        ram[depot + c.SD_TOP] = c.SD_TABLE + stack_buckets(layout.geometry.stack_words)
     for cpu in range(layout.geometry.cpus):
         for word, value in placed_on(layout, cpu).items():
             ram[layout.cpu(cpu) + word] = value
@@ -167,7 +168,7 @@ def _write_page_owner(ram: Writable, layout: Layout) -> None:
     ram[table + c.PO_ENTRIES] = g.page_owner_entries
     for order in range(c.ORDERS):
         ram[table + c.PO_CHANCES + order] = chance_of(order, g.page_owner)
-    ram[depot + c.SD_BUCKETS] = stack_buckets(g)
+    ram[depot + c.SD_BUCKETS] = stack_buckets(g.stack_words)
     ram[depot + c.SD_WORDS] = g.stack_words
 
 

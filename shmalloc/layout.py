@@ -22,6 +22,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
+from shmalloc.sampled_layout import STACK_WORDS, page_owner_words, sampled_entries, sampling_rules
 
 LINK_STORES = {
     "page": c.LINKS_PAGE,
@@ -30,9 +31,6 @@ LINK_STORES = {
     "index": c.LINKS_INDEX,
     "bitmap": c.LINKS_BITMAP,
 }
-STACK_WORDS = 1 << 17  # of the stack depot: about a thousand stacks of 16 frames
-LEAST_STACK_WORDS = 1 << 10
-LEAST_ENTRIES, MOST_ENTRIES = 1 << 12, 1 << 18
 PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
 
 
@@ -91,8 +89,8 @@ class Geometry:
         wanted = self.claims or min(c.MAX_CLAIMS, self.pages * self.page_bytes >> 12)
         object.__setattr__(self, "claims", max(wanted, self.cpus))
         if self.page_owner:
-            entries = self.page_owner_entries or _sampled_entries(self.pages, self.page_owner)
-            object.__setattr__(self, "page_owner_entries", entries)
+            wanted = self.page_owner_entries or sampled_entries(self.pages, self.page_owner)
+            object.__setattr__(self, "page_owner_entries", wanted)
             object.__setattr__(self, "stack_words", self.stack_words or STACK_WORDS)
 
     @property
@@ -128,12 +126,6 @@ def _refuse_float(text: str) -> int:
     raise MisuseError(f"geometry: {text} is no whole number")
 
 
-def _sampled_entries(pages: int, rate: int) -> int:
-    """Entries of page_owner unless a number is asked for: four times what it samples of pages."""
-    wanted = min(max(4 * pages // rate, LEAST_ENTRIES), MOST_ENTRIES)
-    return 1 << (wanted - 1).bit_length()
-
-
 def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
@@ -159,14 +151,7 @@ def _problems(g: Geometry) -> list[str]:
         (0 <= g.structures, f"structures: {g.structures}; use at least 0"),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
-        (0 <= g.page_owner <= 1 << 20,
-         f"page_owner: 1/{g.page_owner}; sample one of 1 to 1,048,576, or 0: none"),
-        (g.page_owner_entries == 0
-         or (_power_of_two(g.page_owner_entries) and g.page_owner_entries >= c.PO_WINDOW),
-         f"page_owner_entries: {g.page_owner_entries}; use a power of two of at least "
-         f"{c.PO_WINDOW}"),
-        (g.stack_words == 0 or g.stack_words >= LEAST_STACK_WORDS,
-         f"stack_words: {g.stack_words}; use at least {LEAST_STACK_WORDS}"),
+        *sampling_rules(g.page_owner, g.page_owner_entries, g.stack_words),
         (g.flight == 0 or (_power_of_two(g.flight) and g.flight >= 64),
          f"flight: {g.flight}; use 0 or a power of two of entries, at least 64"),
         (not (g.reporting and g.link_store == "page"),
@@ -310,8 +295,7 @@ class Layout:
             c.H_AT_LATENCY: self.at["latency"] if g.latency_words else 0,
             c.H_STRUCTURES: g.structures,
             c.H_WATCHED: int(g.history > 0 or g.page_owner > 0),
-            c.H_AT_PAGE_OWNER: self.at["page_owner"] if g.page_owner else 0,
-            c.H_AT_STACKS: self.at["stacks"] if g.page_owner else 0,
+            c.H_AT_PAGE_OWNER: self.at["page_owner"] * (g.page_owner > 0),
         }  # fmt: skip
         for name, word in _REGION_WORDS.items():
             values[word] = self.at[name]
@@ -325,7 +309,7 @@ _REGION_WORDS = {
     "scratch": c.H_AT_SCRATCH, "work": c.H_AT_WORK, "memmap": c.H_AT_MEMMAP,
     "table": c.H_AT_TABLE, "owners": c.H_AT_OWNERS, "frames": c.H_AT_FRAMES,
     "structures": c.H_AT_STRUCTURES, "arrays": c.H_AT_ARRAYS,
-    "references": c.H_AT_REFERENCES,
+    "references": c.H_AT_REFERENCES, "stacks": c.H_AT_STACKS,
 }  # fmt: skip
 
 
@@ -392,22 +376,6 @@ def _table_words(g: Geometry) -> int:
     return sum(_store_words(g, zone) for zone in range(len(g.zones)))
 
 
-def page_owner_words(g: Geometry) -> int:
-    """Words of the table of sampled allocations: its head, the keys, the entries."""
-    return c.PO_KEYS + g.page_owner_entries * (1 + c.PE_STRIDE)
-
-
-def stack_buckets(g: Geometry) -> int:
-    """Buckets of the stack depot, one for each 32 words: a power of two."""
-    return 1 << (g.stack_words // 32).bit_length() - 1
-
-
-def chance_of(order: int, rate: int) -> int:
-    """How many of 2^31 blocks of an order are sampled, if each page is with a chance of 1/rate."""
-    pages = 1 << order
-    return (1 << 31) - int(((rate - 1) ** pages << 31) // rate**pages)
-
-
 def _regions(g: Geometry) -> dict[str, int]:
     """Region -> size in words, in segment order."""
     return {
@@ -428,7 +396,7 @@ def _regions(g: Geometry) -> dict[str, int]:
         "owners": g.pages if g.owner_map else 0,
         "flight": g.claims * flight_stride(g),
         "latency": g.claims * g.latency_words,
-        "page_owner": page_owner_words(g) if g.page_owner else 0,
+        "page_owner": page_owner_words(g.page_owner_entries) if g.page_owner else 0,
         "stacks": g.stack_words if g.page_owner else 0,
         "structures": g.structures * c.ST_STRIDE,
         "arrays": g.pages * c.AR_STRIDE,
@@ -437,15 +405,9 @@ def _regions(g: Geometry) -> dict[str, int]:
     }
 
 
-assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS
-assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE
-assert c.C_START < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
-assert c.C_EPOCH % 2 == 0 and c.C_DEAD == c.C_EPOCH + 1  # a pair
+assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS and c.Z_LISTS % 2 == 0
+assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE and c.Z_STRIDE % c.LINE == 0
+assert c.C_OWNER_STACK < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
+assert c.C_EPOCH % 2 == 0 and c.C_DEAD == c.C_EPOCH + 1 and c.LABEL_MASK < 1 << c.LINK_BITS
+assert c.MAX_CPUS <= c.MAX_CLAIMS <= c.CLAIM_MASK + 1 <= c.LOCK_HOLDER_MASK and c.SEATS <= 62
 assert c.C_INTENT_SIZE < c.C_STRIDE
-assert c.LABEL_MASK < 1 << c.LINK_BITS and c.SEATS <= 62
-assert c.MAX_CPUS <= c.MAX_CLAIMS <= c.CLAIM_MASK + 1 <= c.LOCK_HOLDER_MASK
-assert c.MAX_ZONES == c.ZONE_MASK + 1 and c.MT_COUNT == c.MT_MASK + 1
-assert c.VERSION_SHIFT + c.VERSION_MASK.bit_length() == 63
-assert c.S_VERSION_SHIFT + c.S_VERSION_MASK.bit_length() == 63
-assert c.ORDER_SHIFT == c.LINK_SHIFT + c.LINK_BITS and c.T_COUNT - 1 <= c.TYPE_MASK
-assert c.Z_LISTS % 2 == 0 and c.Z_STRIDE % c.LINE == 0

@@ -24,12 +24,12 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.page_owner import SPREAD
-from shmalloc.layout import Layout, cache_stride, chance_of, page_owner_words
+from shmalloc.layout import Layout, cache_stride
 from shmalloc.processes import printable
+from shmalloc.sampled_layout import CHANCE_ONE, chance_of, page_owner_words
 
 Read = Callable[[int, int], np.ndarray]  # a copy of so many words from a word on
 MOST_TEXT_BYTES = 1 << 16
-CHANCE_ONE = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class PageOwner:
     def _copy(self) -> tuple[np.ndarray, np.ndarray]:
         """(keys, entries: one row each). The keys lie in front, so they are read first."""
         geometry = self.layout.geometry
-        words = self._read(self._table, page_owner_words(geometry)).copy()
+        words = self._read(self._table, page_owner_words(geometry.page_owner_entries)).copy()
         middle = c.PO_KEYS + geometry.page_owner_entries
         return words[c.PO_KEYS : middle], words[middle:].reshape(-1, c.PE_STRIDE)
 

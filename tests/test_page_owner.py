@@ -219,7 +219,7 @@ def test_where_nothing_is_sampled_no_call_is_wrapped_and_no_word_is_taken():
     with Arena.create(size="1MiB", cpus=1) as arena:
         at, ram = arena.segment.layout.at, arena.segment.ram
         assert at["page_owner"] == at["stacks"] == at["structures"]
-        assert (ram[c.H_WATCHED], ram[c.H_AT_PAGE_OWNER], ram[c.H_AT_STACKS]) == (0, 0, 0)
+        assert (ram[c.H_WATCHED], ram[c.H_AT_PAGE_OWNER]) == (0, 0)
         assert type(arena._do_alloc_pages).__name__ == "builtin_function_or_method"
 
 

@@ -17,9 +17,9 @@ from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.kernels import pages, stack_depot
 from shmalloc.kernels.page_owner import window_of
-from shmalloc.layout import chance_of
 from shmalloc.page_owner import PageOwner
 from shmalloc.page_owner_text import PageOwnerText
+from shmalloc.sampled_layout import chance_of
 from support.mortal import Killed, MortalRam
 from support.page_segment import MOVABLE, PageSegment
 

@@ -154,6 +154,7 @@ H_CLAIMS = 25  # records of claims
 H_OWNER_NAMESPACE = 26  # inode of the pid namespace in which H_OWNER_PID means something
 H_SEGMENT_ID = 27  # random, in every array handle
 H_MADE_S = 28  # when the segment was made, unix time
+H_WATCHED = 30  # 1: operations are written down, in the history or by page_owner
 H_INIT = 29  # INIT_*: objects that are zeroed (kernels/object_init.py)
 H_AT_CPUS = 32  # offsets of the regions, in words
 H_AT_ZONES = 33
@@ -181,7 +182,6 @@ H_AT_ARRAYS = 54  # an entry a page: who uses the array that begins there
 H_AT_REFERENCES = 55  # a word a claim: where its table of references begins
 H_AT_SEATS = 56
 H_CLOCK_KHZ = 57  # ticks of the processor's counter in a millisecond; 0: not measured
-H_WATCHED = 60  # 1: operations are written down, in the history or by page_owner
 H_AT_PAGE_OWNER = 61  # 0: allocations are not sampled
 H_AT_STACKS = 62  # of no words unless they are
 H_STOP = 64  # not fixed from here on: 1 = leave your loops

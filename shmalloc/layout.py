@@ -403,11 +403,3 @@ def _regions(g: Geometry) -> dict[str, int]:
         "references": g.claims,
         "frames": g.pages * g.page_words,
     }
-
-
-assert c.Z_COUNTS + c.ORDERS * c.MT_COUNT <= c.Z_LISTS and c.Z_LISTS % 2 == 0
-assert c.Z_LISTS + c.ORDERS * c.MT_COUNT * 2 <= c.Z_STRIDE and c.Z_STRIDE % c.LINE == 0
-assert c.C_OWNER_STACK < c.C_EVENTS and c.C_EVENTS + c.EV_COUNT <= c.C_INTENT
-assert c.C_EPOCH % 2 == 0 and c.C_DEAD == c.C_EPOCH + 1 and c.LABEL_MASK < 1 << c.LINK_BITS
-assert c.MAX_CPUS <= c.MAX_CLAIMS <= c.CLAIM_MASK + 1 <= c.LOCK_HOLDER_MASK and c.SEATS <= 62
-assert c.C_INTENT_SIZE < c.C_STRIDE

@@ -44,10 +44,16 @@ def sampling_rules(rate: int, entries: int, stack_words: int) -> tuple[tuple[boo
     """What must hold of a geometry's fields, each with what is said if it does not; 0: default."""
     is_power = entries & (entries - 1) == 0
     return (
-        (0 <= rate <= MOST_RATE,
-         f"page_owner: 1/{rate}; sample one of 1 to {MOST_RATE:,}, or 0: none"),
-        (entries == 0 or (is_power and entries >= c.PO_WINDOW),
-         f"page_owner_entries: {entries}; use a power of two of at least {c.PO_WINDOW}"),
-        (stack_words == 0 or stack_words >= LEAST_STACK_WORDS,
-         f"stack_words: {stack_words}; use at least {LEAST_STACK_WORDS}"),
-    )  # fmt: skip
+        (
+            0 <= rate <= MOST_RATE,
+            f"page_owner: 1/{rate}; sample one of 1 to {MOST_RATE:,}, or 0: none",
+        ),
+        (
+            entries == 0 or (is_power and entries >= c.PO_WINDOW),
+            f"page_owner_entries: {entries}; use a power of two of at least {c.PO_WINDOW}",
+        ),
+        (
+            stack_words == 0 or stack_words >= LEAST_STACK_WORDS,
+            f"stack_words: {stack_words}; use at least {LEAST_STACK_WORDS}",
+        ),
+    )

@@ -202,6 +202,7 @@ FILL_WIPE = 3  # zero when it is freed, not checked (init_on_free)
 FILL_CLEAR = 4  # zero when it is allocated (init_on_alloc)
 INIT_ALLOC = 1
 INIT_FREE = 2
+INIT_UNACCEPTED = 4  # memory is accepted when it is first needed (kernels/accept.py)
 
 MAGIC = 0x53484D414C4C4F43 >> 1  # "SHMALLOC", bit 63 clear
 LAYOUT_VERSION = 1
@@ -301,6 +302,7 @@ EV_RECLAIM_WAKE = 47  # a reclaimer was woken
 EV_BOOST = 48  # watermarks raised, since migratetypes began to mix in a pageblock
 EV_DEFER = 50  # frees by try_ kernels that found a lock held: put on a deferred list
 EV_DEFER_DRAIN = 51  # deferred frees that the next holder of the lock finished
+EV_ACCEPT = 52  # pageblocks accepted
 EV_COUNT = 64
 
 # --- gfp: what an allocation wants and may do, one word (kernels/watermark.py) -------------------
@@ -496,6 +498,7 @@ LOCK_KEPT = LOCK_CONTENDED | LOCK_HANDOFF  # free, for a thread that has slept
 LOCK_OFFLINE = 1 << 29  # a per-CPU lock that no CPU holds or may take: the CPU is unplugged
 POISON_WORD = -0x5555555555555556  # 0xaa in every byte
 NODE_WORDS = 2
+BLOCK_UNACCEPTED = 1 << 7  # pageblock word: no page of it may be touched yet
 BLOCK_SAVED_SHIFT = 8  # pageblock word: type to restore after an isolation
 BLOCK_ISOLATOR_SHIFT = 16  # label + 1 of the isolator, 0: isolated until online_range
 

@@ -33,9 +33,20 @@ def write_image(ram: Ram, layout: Layout, digest: int = 0) -> None:
     ram.array[blocks : blocks + (layout.geometry.pages >> layout.geometry.pageblock_order) + 1] = (
         c.MT_MOVABLE
     )
+    if layout.geometry.unaccepted:
+        for index in range(len(layout.geometry.zones)):
+            _write_unaccepted(ram, layout, index)
     if layout.geometry.poison:
         ram.array[layout.at["frames"] :] = c.POISON_WORD
     _write_extents(ram, layout)
+
+
+def _write_unaccepted(ram: Ram, layout: Layout, index: int) -> None:
+    """Mark the pageblocks that lie in one zone as a whole."""
+    zone, shift = layout.zone(index), layout.geometry.pageblock_order
+    first = -(-ram[zone + c.Z_START] // (1 << shift))
+    for number in range(first, ram[zone + c.Z_END] >> shift):
+        ram[layout.at["blocks"] + number] |= c.BLOCK_UNACCEPTED
 
 
 class Writable(Protocol):

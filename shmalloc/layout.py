@@ -3,9 +3,8 @@
 ::
 
     header | claims and CPUs | geometry | zones | zonelists | pageblocks | pcp | caches | seats
-           | reports | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
-           | [flight] | [latency] | [page_owner] | [stacks] | structures | arrays | references
-           | frames
+      | reports | history | scratch | work | memmap: 16 bytes a page | [table] | [owner map]
+      | [flight] | [latency] | [page_owner] | [stacks] | structures | arrays | references | frames
 
 The page size is a parameter: 4096 bytes to run, 8 words to explore, so that the same kernels run
 in a world small enough to exhaust. Every region starts on a 128-byte line, the frames on a page.
@@ -23,6 +22,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
 from shmalloc.sampled_layout import STACK_WORDS, page_owner_words, sampled_entries, sampling_rules
+from shmalloc.store_layout import level_words, store_rooms
 
 LINK_STORES = {
     "page": c.LINKS_PAGE,
@@ -66,6 +66,7 @@ class Geometry:
     init_on_free: bool = False
     reporting: bool = False
     debug_pagealloc: bool = False
+    unaccepted: bool = False
     harden: int = 0
     caches: int = 32
     structures: int = 128
@@ -169,6 +170,12 @@ def _problems(g: Geometry) -> list[str]:
         (not (g.debug_pagealloc and (g.poison or g.zero or g.init_on_alloc or g.init_on_free)),
          "debug_pagealloc with poison, zero, init_on_alloc or init_on_free: these touch pages that "
          "have no owner; use one of the two"),
+        (not (g.unaccepted and g.link_store == "page"),
+         "unaccepted with link_store='page': memory that is not accepted may not be touched, and a "
+         "list would run through it; use another link store, such as 'descriptor'"),
+        (not (g.unaccepted and (g.poison or g.zero or g.init_on_free)),
+         "unaccepted with poison, zero or init_on_free: free pages that are not accepted cannot be "
+         "filled, nor compared; use one of the two"),
         (not (g.poison and g.zero),
          "poison with zero: both claim the bytes of a free page; use one of the two"),
         (not (g.reporting and g.page_bytes << g.pageblock_order < mmap.PAGESIZE),
@@ -269,9 +276,9 @@ class Layout:
         g = self.geometry
         at = self.at["table"] + sum(_store_words(g, before) for before in range(zone))
         levels = []
-        for room in store_rooms(g, zone):
+        for room in _rooms(g, zone):
             levels.append((at, room))
-            at += _level_words(g, room)
+            at += level_words(room, g.max_order)
         return levels
 
     def header(self, digest: int) -> dict[int, int]:
@@ -287,7 +294,7 @@ class Layout:
             c.H_LINKS: LINK_STORES[g.link_store],
             c.H_LINK_BASE: base, c.H_LINK_STRIDE: stride, c.H_PCP_FORM: PCP_FORMS[g.pcp_form],
             c.H_PCP_CAPACITY: pcp_capacity(g), c.H_FILL: _fill(g),
-            c.H_INIT: c.INIT_ALLOC * g.init_on_alloc | c.INIT_FREE * g.init_on_free,
+            c.H_INIT: _init(g),
             c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
             c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
@@ -297,9 +304,7 @@ class Layout:
             c.H_WATCHED: int(g.history > 0 or g.page_owner > 0),
             c.H_AT_PAGE_OWNER: self.at["page_owner"] * (g.page_owner > 0),
         }  # fmt: skip
-        for name, word in _REGION_WORDS.items():
-            values[word] = self.at[name]
-        return values
+        return values | {word: self.at[name] for name, word in _REGION_WORDS.items()}
 
 
 _REGION_WORDS = {
@@ -320,6 +325,11 @@ def _fill(g: Geometry) -> int:
         return c.FILL_ZERO
     # A page that is wiped when it is freed is zero when it is allocated.
     return c.FILL_WIPE if g.init_on_free else c.FILL_CLEAR if g.init_on_alloc else c.FILL_NONE
+
+
+def _init(g: Geometry) -> int:
+    flags = c.INIT_ALLOC * g.init_on_alloc | c.INIT_FREE * g.init_on_free
+    return flags | c.INIT_UNACCEPTED * g.unaccepted
 
 
 def pcp_capacity(g: Geometry) -> int:
@@ -345,28 +355,14 @@ def first_node_part(g: Geometry) -> int:
     return cs.K_CPUS + g.cpus * cs.KC_STRIDE
 
 
-def store_rooms(g: Geometry, zone: int) -> list[int]:
-    """Words of one array of order 0 in each level of an index or a bitmap (store_arrays.py)."""
+def _rooms(g: Geometry, zone: int) -> list[int]:
     first = g.start_pfn + sum(spec.pages for spec in g.zones[:zone])
-    largest = 1 << g.max_order
-    pages = -(-(first + g.zones[zone].pages) // largest) * largest - first // largest * largest
-    if g.link_store == "index":
-        return [pages]
-    rooms = []
-    for _ in range(c.STORE_LEVELS if g.link_store == "bitmap" else 0):
-        pages = -(-pages // (c.STORE_BITS * largest)) * largest
-        rooms.append(pages)
-    return rooms
-
-
-def _level_words(g: Geometry, room: int) -> int:
-    """Words of a level: an array for each order and migratetype."""
-    return sum(room >> order for order in range(g.max_order + 1)) * c.MT_COUNT
+    return store_rooms(g.link_store, first, g.zones[zone].pages, g.max_order)
 
 
 def _store_words(g: Geometry, zone: int) -> int:
     """Words of a zone's part of an index or a bitmap."""
-    return sum(_level_words(g, room) for room in store_rooms(g, zone))
+    return sum(level_words(room, g.max_order) for room in _rooms(g, zone))
 
 
 def _table_words(g: Geometry) -> int:

@@ -18,6 +18,8 @@ Settings separated by commas, each with its default::
                         page, which keeps its lists there, and not with fill=poison
     debug-pagealloc=off on: at each slice the free pages are taken away from the workers, which
                         then fault if they touch one; not with --link-store page, nor with fill
+    unaccepted=off      on: a pageblock is accepted, and cleared, when a page of it is first given
+                        out; not with --link-store page, nor with fill or init-on-free
     spins=40            how often a held lock is tried before sleeping
     history=256         operations that the history of each CPU keeps; off
     start-pfn=0         the first page
@@ -96,6 +98,7 @@ class GeometrySpec(Struct, frozen=True):
     pageblock_order: Order | None = field(default=None, name="pageblock-order")
     reporting: Switch = False
     debug_pagealloc: Switch = field(default=False, name="debug-pagealloc")
+    unaccepted: Switch = False
     spins: Annotated[int, _whole(1 << 20)] = 40
     history: Annotated[
         int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
@@ -131,6 +134,7 @@ class GeometrySpec(Struct, frozen=True):
             "pageblock_order": self.pageblocks,
             "reporting": self.reporting,
             "debug_pagealloc": self.debug_pagealloc,
+            "unaccepted": self.unaccepted,
             "spins": self.spins,
             "history": self.history,
             "start_pfn": self.start_pfn,

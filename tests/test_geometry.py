@@ -33,6 +33,7 @@ def geometries(draw):
         init_on_alloc=draw(st.booleans()) and fill != "poison" and not unmapped,
         init_on_free=draw(st.booleans()) and fill != "poison" and not unmapped,
         debug_pagealloc=unmapped,
+        unaccepted=unmapped and draw(st.booleans()),
         harden=draw(st.booleans()),
         min_free_bytes=draw(st.none() | st.integers(1, 1 << 20)),
         pcp=draw(st.sampled_from(["array", "list"])),

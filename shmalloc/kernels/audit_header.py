@@ -58,7 +58,7 @@ def audit_counts(mem: Memory, claim: Claim) -> int:
     bad += outside(mem, claim, c.H_LINKS, c.LINKS_PAGE, c.LINKS_BITMAP)
     bad += outside(mem, claim, c.H_PCP_FORM, c.PCP_ARRAY, c.PCP_LIST)
     bad += outside(mem, claim, c.H_FILL, c.FILL_NONE, c.FILL_CLEAR)
-    bad += outside(mem, claim, c.H_INIT, 0, c.INIT_ALLOC | c.INIT_FREE)
+    bad += outside(mem, claim, c.H_INIT, 0, c.INIT_ALLOC | c.INIT_FREE | c.INIT_UNACCEPTED)
     bad += outside(mem, claim, c.H_OWNER_MAP, 0, 1)
     for at in range(c.H_PCP_CAPACITY, c.H_WORK_WORDS + 1):
         if at == c.H_PCP_CAPACITY or at == c.H_HISTORY or at == c.H_CACHES:

@@ -33,12 +33,31 @@ def audit_pageblocks(mem: Memory, claim: Claim, zone_id: ZoneId) -> None:
     pfn = fixed(mem, zone + c.Z_START)
     while pfn < end:
         border = (pfn & -step) + step
-        if not legal_block(mem, load_relaxed(mem, block_word(mem, pfn))):
+        if not legal_block(mem, accepted_word(mem, pfn, min(border, end))):
             word = block_word(mem, pfn)
             report(mem, claim, c.I_FREE_HEAD, pfn, c.AT_WORD | word, load_relaxed(mem, word))
         else:
             audit_offline(mem, claim, pfn, min(border, end))
         pfn = border
+
+
+@kernel
+def accepted_word(mem: Memory, start: Pfn, end: Pfn) -> int:
+    """The word of a pageblock without its bit for unaccepted memory, where that may be set.
+
+    It may be while no page of the pageblock, which has a word of its own, is in use.
+    """
+    word = load_relaxed(mem, block_word(mem, start))
+    if fixed(mem, c.H_INIT) & c.INIT_UNACCEPTED == 0 or word & c.BLOCK_UNACCEPTED == 0:
+        return word
+    pfn = max(head_of(mem, start), 0)
+    while pfn < end:
+        w0 = page_state(mem, pfn)
+        kind = type_of(w0)
+        if kind == c.T_PCP or kind == c.T_ALLOCATED or kind == c.T_SLAB:
+            return word
+        pfn += 1 if kind == c.T_TAIL else 1 << order_of(w0)
+    return word & ~c.BLOCK_UNACCEPTED
 
 
 @kernel

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
+from shmalloc.kernels.accept import accept_for
 from shmalloc.kernels.bits import mt_of, next_word, order_of, type_of, wants_poison
 from shmalloc.kernels.descriptor import (
     is_free_head,
@@ -147,6 +148,7 @@ def take_block(
     if expand(mem, zone, claim, pfn, high, order, mt) < 0:
         return c.E_STATE
     account(mem, zone, mt, -(1 << order))
+    accept_for(mem, claim, pfn, order, kind)
     w0 = page_state(mem, pfn)  # unlinking cleaned the link bits of a descriptor-stored node
     taken = next_word(w0, kind, order, zone_id, given_mt, holder)
     if not transition2(mem, pfn, w0, load(mem, descriptor_at(mem, pfn) + 1), taken, 0):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
+from shmalloc.kernels.accept import accept_for
 from shmalloc.kernels.bits import next_word, order_of, out_of_service, type_of, zone_of_word
 from shmalloc.kernels.buddy import block_span, carve, free_block, rehome, take_block
 from shmalloc.kernels.descriptor import head_of, in_range, page_state, transition2
@@ -207,6 +208,8 @@ def take_free_at(
         holder = out_of_service(kind)
     if take_block(mem, zone, claim, at, order, kind, c.MT_MOVABLE, holder) < 0:
         return c.E_STATE
+    if kind == c.T_ISOLATED:  # for an owner (give_single_pages)
+        accept_for(mem, claim, at, order, c.T_PCP)
     return order
 
 

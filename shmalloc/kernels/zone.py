@@ -9,7 +9,7 @@ written atomically because watermark checks and reports read them without the lo
 (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to restore when an
 isolation ends, and the label of its isolator::
 
-    [ label + 1 of the isolator | 5 bits | saved type: 3 | 5 bits | type: 3 ]
+    [ label + 1 of the isolator | 5 bits | saved type: 3 | unaccepted | 4 bits | type: 3 ]
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def set_block_mt(mem: Memory, pfn: Pfn, mt: Migratetype) -> None:
 def isolate_block(mem: Memory, pfn: Pfn, holder: Label) -> None:
     """Retype the pageblock ISOLATE for label ``holder``; one write, with the type to restore."""
     at = block_word(mem, pfn)
-    saved = (load_relaxed(mem, at) & c.MT_MASK) << c.BLOCK_SAVED_SHIFT
+    word = load_relaxed(mem, at)
+    saved = (word & c.MT_MASK) << c.BLOCK_SAVED_SHIFT | (word & c.BLOCK_UNACCEPTED)
     store_relaxed(mem, at, (holder + 1) << c.BLOCK_ISOLATOR_SHIFT | saved | c.MT_ISOLATE)
 
 
@@ -172,4 +173,6 @@ def keep_isolated(mem: Memory, pfn: Pfn) -> None:
 def restore_block(mem: Memory, pfn: Pfn) -> None:
     """Restore the type of an isolated pageblock, in one write."""
     at = block_word(mem, pfn)
-    store_relaxed(mem, at, (load_relaxed(mem, at) >> c.BLOCK_SAVED_SHIFT) & c.MT_MASK)
+    word = load_relaxed(mem, at)
+    saved = (word >> c.BLOCK_SAVED_SHIFT) & c.MT_MASK
+    store_relaxed(mem, at, saved | (word & c.BLOCK_UNACCEPTED))

@@ -6,6 +6,8 @@ from stress.mutants.mutant import Mutant
 
 INDEX = "shmalloc/kernels/index_store.py"
 PAGES = ("churn", "orders")
+ACCEPT = "shmalloc/kernels/accept.py"
+UNACCEPTED = ("--link-store", "index", "--geometry", "unaccepted=on")
 BITMAP = "shmalloc/kernels/bitmap_store.py"
 ON_BITMAP = ("--link-store", "bitmap")
 KILLS = ("--faults", "kill:every=100ms")
@@ -110,5 +112,46 @@ MUTANTS = (
         ("crash:pages-order-0-bitmap",),
         PAGES,
         (*ON_BITMAP, *KILLS),
+    ),
+    Mutant(
+        "owner-of-the-unaccepted",
+        ACCEPT,
+        (
+            (
+                "        if is_unaccepted(mem, start):\n",
+                "        if start == pfn and is_unaccepted(mem, start):\n",
+            ),
+        ),
+        "a block in the middle of an unaccepted pageblock is given out, and its owner touches it",
+        "I_FREE_HEAD",
+        ("accept-middle",),
+        ("churn",),
+        UNACCEPTED,
+    ),
+    Mutant(
+        "accepted-again",
+        ACCEPT,
+        (("        if is_unaccepted(mem, start):\n", "        if start >= 0:\n"),),
+        "a pageblock is cleared whenever a page of it is given out: what its other owners wrote is"
+        " gone",
+        "X_PAYLOAD",
+        ("accept-stamp-stamp",),
+        ("churn",),
+        UNACCEPTED,
+    ),
+    Mutant(
+        "isolation-accepts",
+        "shmalloc/kernels/zone.py",
+        (
+            (
+                " | (word & c.BLOCK_UNACCEPTED)\n    store_relaxed(mem, at, (holder",
+                "\n    store_relaxed(mem, at, (holder",
+            ),
+        ),
+        "an isolated pageblock is said to be accepted afterwards, and its pages are given out as"
+        " they are",
+        "I_BYTES",
+        ("accept-isolate",),
+        unseen="the memory of a run is zero when it is made, as accepted memory is",
     ),
 )

@@ -44,6 +44,7 @@ from stress.programs import (
     structure_queues,
     sync,
     try_pages,
+    unaccepted,
     waiters,
     wakers,
 )
@@ -52,6 +53,7 @@ from stress.programs.worlds import ProgramTable
 PARTS = (
     buddy,
     stores,
+    unaccepted,
     lookup,
     pcp,
     slab,

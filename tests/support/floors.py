@@ -22,6 +22,7 @@ PACKAGES = ("shmalloc", "stress")
 FLOORS = (
     ("shmalloc.constants", "shmalloc.constants_slab", "shmalloc.invariants", "shmalloc.errors",
      "shmalloc.units", "shmalloc.parent"),
+    ("shmalloc.store_layout",),
     ("shmalloc.layout", "shmalloc.sampled_layout"),
     ("shmalloc.words", "shmalloc.dialect", "shmalloc.compiler.integers"),
     ("shmalloc.compiler",),

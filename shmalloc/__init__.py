@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ShmallocError,
         Violation,
     )
+    from shmalloc.gfp import Gfp
     from shmalloc.layout import Geometry, ZoneSpec
     from shmalloc.leftovers import sweep
     from shmalloc.memory import Ram
@@ -52,7 +53,7 @@ _HOMES = {
     "CorruptionError": "errors", "EngineError": "errors", "EnvironmentUnfitError": "errors",
     "MisuseError": "errors", "NotReadyError": "errors", "OutOfMemoryError": "errors",
     "SegmentError": "errors", "ShmallocError": "errors", "Violation": "errors",
-    "open_structure": "arena",
+    "Gfp": "gfp", "open_structure": "arena",
     "Atomic": "structures.atomics", "AtomicPair": "structures.atomics", "Dict": "structures.dicts",
     "Acquired": "structures.locks", "Lock": "structures.locks",
     "LockUnusableError": "structures.locks", "OwnerDiedError": "structures.locks",
@@ -62,7 +63,7 @@ _HOMES = {
 __all__ = [
     "Acquired", "Arena", "ArithmeticFault", "Atomic", "AtomicPair", "CorruptionError",
     "DialectError", "Dict", "EngineError", "EnvironmentUnfitError", "ExpectationFault", "Frame",
-    "Geometry", "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError",
+    "Geometry", "Gfp", "KernelFault", "Lock", "LockUnusableError", "MisuseError", "NotReadyError",
     "OutOfMemoryError", "OutsideFault", "OwnerDiedError", "Pool", "Queue", "Ram", "Segment",
     "SegmentError", "SharedArray", "ShmallocError", "ShutDown", "Violation", "ZoneSpec",
     "__version__", "kernel", "open_array", "open_structure", "sweep",

@@ -10,19 +10,24 @@ A constructed object must be freed in its constructed state (Linux: the same rul
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
+from shmalloc.gfp import Gfp
 from shmalloc.kernels.cache import cache_alloc, cache_free
-from shmalloc.kernels.cache_bulk import cache_alloc_bulk, cache_free_bulk
+from shmalloc.kernels.cache_bulk import cache_alloc_bulk_gfp, cache_free_bulk
+from shmalloc.kernels.cache_gfp import cache_alloc_gfp
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
-from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, usable_bytes
+from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, kmalloc_gfp, usable_bytes
 from shmalloc.kernels.reap import adopt_object
+from shmalloc.kernels.waiters import pause_for_memory
 from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
 
@@ -55,17 +60,33 @@ class Cache:
         self.object_bytes = self._word(cs.K_OBJECT_BYTES)
         self._do_alloc, self._do_free = arena._do_cache_alloc, arena._do_cache_free
 
-    def alloc(self) -> int:
-        """A new object; its address. Raises ``OutOfMemoryError``."""
+    def alloc(self, flags: Gfp | None = None) -> int:
+        """A new object; its address. Raises ``OutOfMemoryError``.
+
+        ``flags``: what it may do for memory (gfp.py); not a limit of the zone, and no ZERO where
+        a constructor says what a new object holds.
+        """
         arena = self._arena
         if arena.segment.closed:
             raise arena.is_closed()
+        if flags is not None:
+            return self._alloc_flagged(flags)
         address: int = self._do_alloc(arena.claim, self.number)
         if address < 0 or arena._rescuer.found:
             if address == c.E_NOMEM and arena.recovers_dead():
                 address = self._do_alloc(arena.claim, self.number)
             self._settle(address, "alloc")
         return address
+
+    def _alloc_flagged(self, flags: Gfp) -> int:
+        self._check_zero(flags)
+        return self._arena._alloc_with(
+            flags, cache_alloc_gfp, self.number, f"cache {self.name!r}: alloc"
+        )
+
+    def _check_zero(self, flags: Gfp) -> None:
+        if flags & Gfp.ZERO and self._word(cs.K_TEMPLATE):
+            raise MisuseError(f"cache {self.name!r}: ZERO with a constructor; use one of the two")
 
     def free(self, address: int) -> None:
         """Free one object. Raises ``CorruptionError`` unless it is a live object of this cache."""
@@ -90,10 +111,17 @@ class Cache:
         if result < 0:
             raise self._refused(result, f"adopt({address}, giver={giver:#x})")
 
-    def alloc_bulk(self, count: int) -> list[int]:
-        """``count`` objects, all or none. Raises ``OutOfMemoryError``."""
+    def alloc_bulk(self, count: int, flags: Gfp | None = None) -> list[int]:
+        """``count`` objects, all or none. Raises ``OutOfMemoryError``. ``flags``: as for ``alloc``,
+        but not NOFAIL."""
         count = self._arena.check_int("count", count, 1, OWNER_LIMIT)
-        return self._arena._alloc_objects(self, count)
+        gfp = 0
+        if flags is not None:
+            self._check_zero(flags)
+            gfp = self._arena._object_gfp(flags)
+            if gfp & c.GFP_NOFAIL:
+                raise MisuseError("flags: NOFAIL in bulk; allocate one by one")
+        return self._arena._alloc_objects(self, count, gfp)
 
     def free_bulk(self, addresses: Sequence[int]) -> None:
         """Free many. Raises ``CorruptionError`` after freeing all that can be freed."""
@@ -180,20 +208,43 @@ class ObjectOperations(PageOperations):
         self._do_cache_alloc = self.builtin(cache_alloc)
         self._do_cache_free = self.builtin(cache_free)
 
-    def kmalloc(self, size: int) -> int:
-        """Address of at least ``size`` bytes. Raises ``OutOfMemoryError``."""
+    def kmalloc(self, size: int, flags: Gfp | None = None) -> int:
+        """Address of at least ``size`` bytes. Raises ``OutOfMemoryError``. ``flags``: gfp.py; not a
+        limit of the zone."""
         if type(size) is not int or not 1 <= size <= self._largest:
             size = self.check_int("size", size, 1, self._largest)
         if not self._kmalloc_booted:
             self._boot_kmalloc()
         if self.segment.closed:
             raise self.is_closed()
+        if flags is not None:
+            return self._alloc_with(flags, kmalloc_gfp, size, f"kmalloc({size})")
         address: int = self._do_kmalloc(self.claim, size)
         if address < 0 or self._rescuer.found:
             if address == c.E_NOMEM and self.recovers_dead():
                 address = self._do_kmalloc(self.claim, size)
             self.settle(address, f"kmalloc({size})")
         return address
+
+    def _object_gfp(self, flags: Gfp) -> int:
+        gfp = self._gfp(flags)
+        if gfp & c.GFP_ZONES:
+            raise MisuseError("flags: up_to_zone is for pages; the slabs of a cache lie anywhere")
+        return gfp
+
+    def _alloc_with(self, flags: Gfp, kernel: Callable[..., Any], what: int, asked: str) -> int:
+        """An object by a kernel that takes flags. NOFAIL waits here, so that Ctrl-C works."""
+        gfp = self._object_gfp(flags)
+        waits = gfp & c.GFP_NOFAIL
+        gfp &= ~c.GFP_NOFAIL
+        address = self.run(kernel, what, gfp)
+        if address == c.E_NOMEM and self.recovers_dead():
+            address = self.run(kernel, what, gfp)
+        while address == c.E_NOMEM and waits:
+            self.run(pause_for_memory, alone=not self.engine.compiles)
+            os.sched_yield()  # interpreted kernels do not sleep
+            address = self.run(kernel, what, gfp | c.GFP_HIGH)
+        return self.settle(address, asked)
 
     def kfree(self, address: int) -> None:
         """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""
@@ -362,12 +413,13 @@ class ObjectOperations(PageOperations):
             raise cache._refused(result, "destroy")
         self._free_template(template)
 
-    def _alloc_objects(self, cache: Cache, count: int) -> list[int]:
+    def _alloc_objects(self, cache: Cache, count: int, gfp: int) -> list[int]:
         found: list[int] = []
         with self._lock:
             at, room = self._buffer()
             while len(found) < count:
-                got = self.run(cache_alloc_bulk, cache.number, min(room, count - len(found)), at)
+                part = min(room, count - len(found))
+                got = self.run(cache_alloc_bulk_gfp, cache.number, part, at, gfp)
                 if got < 0:
                     self._free_objects(cache, found)
                     raise cache._refused(got, f"alloc_bulk({count})")
@@ -378,7 +430,7 @@ class ObjectOperations(PageOperations):
         words = self.check_ints("addresses", addresses)
         with self._lock:
             try:
-                at, room = self._buffer()
+                at, room = self._buffer(Gfp.MEMALLOC)
             except OutOfMemoryError:  # freeing memory must not need memory
                 return sum(self.run(cache_free, cache.number, word) == 0 for word in words)
             freed = 0

@@ -315,7 +315,16 @@ GFP_HIGH = 1 << 6  # may use half of what the minimum watermark reserves
 GFP_OOM = 1 << 7  # about to end: half of what the others leave
 GFP_MEMALLOC = 1 << 8  # frees more than it takes: no watermark
 GFP_THISNODE = 1 << 9  # from the home node or not at all
+GFP_ZONE_SHIFT = 12  # 1 + the last zone that will do; 0: any
+GFP_ZONE_MASK = 0x7F
+GFP_ZONES = GFP_ZONE_MASK << GFP_ZONE_SHIFT
 GFP_ATOMIC = GFP_HIGH | GFP_NOWAIT
+GFP_RESERVES = GFP_HIGH | GFP_OOM | GFP_MEMALLOC
+GFP_HASTE = GFP_NORETRY | GFP_NOWAIT
+GFP_OF_SLABS = GFP_HASTE | GFP_RESERVES | GFP_THISNODE  # what an object's flags say of pages
+GFP_KNOWN = (
+    GFP_MT_MASK | GFP_ZERO | GFP_NOFAIL | GFP_HASTE | GFP_RESERVES | GFP_THISNODE | GFP_ZONES
+)
 ALLOC_WMARK_LOW = 1 << 24  # within the kernels: leave the low watermark, not only the minimum
 WATERMARK_SHIFT = 6  # two watermarks are at least 2^-6 of the zone apart
 

@@ -7,6 +7,7 @@ can show (double free, wrong order, ...) raises ``CorruptionError`` with the rep
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import warnings
@@ -21,6 +22,7 @@ from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound, Builtin
 from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.free_reporting import pageblocks, report_pageblock
+from shmalloc.gfp import Gfp, checked
 from shmalloc.kernels.contig import (
     alloc_contig_range,
     free_contig_range,
@@ -109,16 +111,22 @@ class PageOperations(Bound):
         migratetype: str = "unmovable",
         owner: int | None = None,
         wait_s: float | None = None,
+        flags: Gfp | None = None,
     ) -> int:
         """Allocate 2^order pages; the first pfn. ``owner``: an int tag, default our pid; not a word
         that the allocator uses itself.
 
-        Waits up to ``wait_s`` seconds for memory. Raises ``OutOfMemoryError``.
+        Waits up to ``wait_s`` seconds for memory. ``flags``: what it may do for it (gfp.py).
+        Raises ``OutOfMemoryError``, with Gfp.NOFAIL never.
         """
         if type(order) is not int or (order and not 0 <= order <= self._max_order):
             order = self._order(order)
         kind = _UNMOVABLE if migratetype == "unmovable" else self._migratetype(migratetype)
         tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
+        if flags is not None:
+            kind |= self._gfp(flags, wait_s is not None)
+            if kind & c.GFP_NOFAIL:
+                kind, wait_s = kind & ~c.GFP_NOFAIL, math.inf
         if self.segment.closed:
             raise self.is_closed()
         pfn: int = self._do_alloc_pages(self.claim, order, kind, tag)
@@ -126,6 +134,8 @@ class PageOperations(Bound):
             if pfn == c.E_NOMEM and self.recovers_dead():
                 pfn = self._do_alloc_pages(self.claim, order, kind, tag)
             if pfn == c.E_NOMEM and wait_s is not None:
+                if wait_s == math.inf:
+                    kind |= c.GFP_HIGH  # who cannot fail has part of the reserve, as in the kernel
                 pfn = self._wait_for_pages((order, kind, tag), wait_s)
             self.settle(pfn, f"alloc_pages(order={order})")
         return pfn
@@ -138,6 +148,9 @@ class PageOperations(Bound):
             pfn = self.run(alloc_pages_wait, *arguments, 1, alone=not self.engine.compiles)
             os.sched_yield()  # interpreted kernels do not sleep
         return pfn
+
+    def _gfp(self, flags: Gfp, waits: bool = False) -> int:
+        return checked(flags, len(self.segment.geometry.zones), waits)
 
     def free_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
         """Free what ``alloc_pages`` gave; with ``owner``, only if it is that owner's."""
@@ -170,18 +183,29 @@ class PageOperations(Bound):
             raise self.refused(result, f"adopt_pages({pfn}, order={order}, giver={giver:#x})")
 
     def alloc_pages_bulk(
-        self, count: int, order: int = 0, migratetype: str = "unmovable", owner: int | None = None
+        self,
+        count: int,
+        order: int = 0,
+        migratetype: str = "unmovable",
+        owner: int | None = None,
+        flags: Gfp | None = None,
     ) -> list[int]:
         """Up to ``count`` blocks, each zone locked once for many; fewer if memory runs out.
 
-        Takes from the zones only; the per-CPU lists are drained when those have no more.
+        Takes from the zones only; the per-CPU lists are drained when those have no more. ``flags``:
+        as for ``alloc_pages``, but not NOFAIL: all of many may never come.
         """
         count = self.check_int("count", count, 1, self.segment.geometry.pages)
-        arguments = self._order(order), self._migratetype(migratetype), self._owner(owner)
+        gfp = self._migratetype(migratetype)
+        if flags is not None:
+            gfp |= self._gfp(flags)
+        if gfp & c.GFP_NOFAIL:
+            raise MisuseError("flags: NOFAIL in bulk; allocate one by one, or take what there is")
+        arguments = self._order(order), gfp, self._owner(owner)
         pfns: list[int] = []
         with self._lock:
             at, room = self._buffer()
-            got, may_drain = 1, True
+            got, may_drain = 1, gfp & c.GFP_HASTE == 0
             while len(pfns) < count and (got > 0 or may_drain):
                 if got == 0:
                     may_drain = self.drain() > 0
@@ -197,7 +221,7 @@ class PageOperations(Bound):
         order = self._order(order)
         with self._lock:
             try:
-                at, room = self._buffer()
+                at, room = self._buffer(Gfp.MEMALLOC)
             except OutOfMemoryError:  # freeing memory must not need memory
                 freed = sum(self.run(free_pages, pfn, order) == 0 for pfn in words)
             else:
@@ -210,13 +234,13 @@ class PageOperations(Bound):
             asked = f"free_pages_bulk of {len(words)} blocks: {len(words) - freed} not freed"
             raise self.refused(c.E_STATE, asked)
 
-    def _buffer(self) -> tuple[int, int]:
+    def _buffer(self, flags: Gfp | None = None) -> tuple[int, int]:
         """(word, words) of a page of our own, which passes lists of pfns to and from kernels.
 
         Not the CPU's scratch words: another process on the CPU would use them, too.
         """
         if self._buffer_pfn is None:
-            self._buffer_pfn = self.alloc_pages(0)
+            self._buffer_pfn = self.alloc_pages(0, flags=flags)
         return self.segment.layout.frame(self._buffer_pfn), self.segment.geometry.page_words
 
     def _free_buffer(self) -> None:

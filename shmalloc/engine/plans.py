@@ -30,7 +30,8 @@ ARENA: dict[str, tuple[str, ...]] = {
     "audit_quiet": ("audit_quiet",),
     "boot": ("boot",),
     "cache": ("cache_alloc", "cache_free"),
-    "cache_bulk": ("cache_alloc_bulk", "cache_free_bulk"),
+    "cache_bulk": ("cache_alloc_bulk_gfp", "cache_free_bulk"),
+    "cache_gfp": ("cache_alloc_gfp",),
     "cache_set": ("cache_create", "cache_destroy", "cache_shrink"),
     "contig": (
         "alloc_contig_range",
@@ -42,8 +43,8 @@ ARENA: dict[str, tuple[str, ...]] = {
     ),
     "array_recovery": ("copy_references", "reap_ticket", "reap_tickets", "recover_arrays"),
     "hotplug": ("plug_cpu", "unplug_cpu"),
-    "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "usable_bytes"),
     "page_owner": ("enter_stack", "set_clocks"),
+    "kmalloc": ("kfree", "kmalloc", "kmalloc_boot", "kmalloc_gfp", "usable_bytes"),
     "pages": ("alloc_pages", "free_pages", "free_pages_of"),
     "pages_bulk": ("alloc_bulk", "free_bulk"),
     "pages_wait": ("alloc_pages_wait",),
@@ -62,6 +63,7 @@ ARENA: dict[str, tuple[str, ...]] = {
     ),
     "slab_audit": ("audit_slabs",),
     "stack_depot": ("find_stack", "publish_stack", "reserve_stack"),
+    "waiters": ("pause_for_memory",),
     "slots": ("claim_slot", "mark_dead", "publish", "release_slot"),
     "try_pages": ("try_alloc_pages", "try_free_pages"),
 }

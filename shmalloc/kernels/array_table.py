@@ -249,8 +249,12 @@ def table_owner(claim: Claim) -> Owner:
 
 @kernel
 def table_page(mem: Memory, claim: Claim, holder: Claim) -> WordIndex:
-    """Word index of a new page of zeros that belongs to a claim's table; or negative."""
-    pfn = slab_pages(mem, claim, 0, table_owner(holder))
+    """Word index of a new page of zeros that belongs to a claim's table; or negative.
+
+    It may be part of the reserve: who has no room for a reference cannot take over, and drop, what
+    the dead referred to.
+    """
+    pfn = slab_pages(mem, claim, 0, c.GFP_HIGH, table_owner(holder))
     if pfn < 0:
         return c.E_NOMEM
     first = frame_at(mem, pfn)

@@ -70,6 +70,7 @@ from shmalloc.units import (
     Claim,
     CpuPart,
     Entry,
+    Gfp,
     Memory,
     ObjectAddress,
     Pfn,
@@ -106,7 +107,7 @@ def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> O
     cache = cache_at(mem, cache_id)
     part = own_part(mem, cache, claim)
     if not try_spin(mem, part + cs.KC_LOCK, claim):
-        return alloc_slowly(mem, claim, cache, part, site)
+        return alloc_slowly(mem, claim, cache, part, site, 0)
     # A cache without sheaves, a debug cache, a dying cache and a free id have no main sheaf, so
     # this one check covers them.
     main = mem[part + cs.KC_MAIN]
@@ -115,7 +116,7 @@ def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> O
         size = mem[main + cs.SF_SIZE]
     if size == 0:
         unspin(mem, part + cs.KC_LOCK)
-        return alloc_slowly(mem, claim, cache, part, site)
+        return alloc_slowly(mem, claim, cache, part, site, 0)
     entry = pop_live(mem, claim, main, size)
     unspin(mem, part + cs.KC_LOCK)
     if entry < 0:
@@ -126,18 +127,18 @@ def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> O
 
 @unit
 def alloc_slowly(
-    mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, site: int
+    mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, site: int, gfp: Gfp
 ) -> ObjectAddress:
     """Every path but the one that takes from the main sheaf."""
     if load_relaxed(mem, cache + cs.K_STATE) != cs.CACHE_LIVE:
         return c.E_INVAL
     if is_debug(mem, cache):
-        return alloc_checked(mem, claim, cache, site)
-    entry = take_slowly(mem, claim, cache, part)
-    if entry == c.E_NOMEM:
+        return alloc_checked(mem, claim, cache, site, gfp)
+    entry = take_slowly(mem, claim, cache, part, gfp)
+    if entry == c.E_NOMEM and gfp & c.GFP_HASTE == 0:
         # The last resort: free objects may hide in the sheaves of other CPUs.
         drain_sheaves(mem, claim, cache)
-        entry = take_one(mem, claim, cache)
+        entry = take_one(mem, claim, cache, gfp)
     if entry < 0:
         event(mem, claim, c.EV_OBJ_FAIL)
         return +entry
@@ -154,9 +155,11 @@ def hand_over(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry) -> Obj
 
 
 @unit
-def alloc_checked(mem: Memory, claim: Claim, cache: CacheWords, site: int) -> ObjectAddress:
+def alloc_checked(
+    mem: Memory, claim: Claim, cache: CacheWords, site: int, gfp: Gfp
+) -> ObjectAddress:
     """Allocate from a debug cache; slabs that fail a check are frozen on the way."""
-    chain = take_chain(mem, claim, cache, 1)
+    chain = take_chain(mem, claim, cache, 1, gfp)
     if chain < 0:
         event(mem, claim, c.EV_OBJ_FAIL)
         return +chain

@@ -10,13 +10,8 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import order_of
-from shmalloc.kernels.cache import (
-    cache_alloc_at,
-    cache_free_at,
-    hand_over,
-    slab_of_address,
-    usable_cache,
-)
+from shmalloc.kernels.cache import cache_free_at, hand_over, slab_of_address, usable_cache
+from shmalloc.kernels.cache_gfp import cache_alloc_gfp, suits_objects, zero_object
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.lock import owner_word, try_spin, unspin
@@ -51,6 +46,7 @@ from shmalloc.units import (
     Chain,
     Claim,
     Entry,
+    Gfp,
     Memory,
     ObjectAddress,
     WordIndex,
@@ -66,19 +62,29 @@ def cache_alloc_bulk(
 
     Takes the CPU's lock once and each slab once.
     """
+    return cache_alloc_bulk_gfp(mem, claim, cache_id, count, at, 0)
+
+
+@unit
+def cache_alloc_bulk_gfp(
+    mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex, gfp: Gfp
+) -> int:
+    """``cache_alloc_bulk`` with flags; E_INVAL also for GFP_NOFAIL: all of many may never come."""
     cache = usable_cache(mem, cache_id)
-    if cache < 0 or count < 0:
+    if cache < 0 or count < 0 or not suits_objects(mem, cache, gfp) or gfp & c.GFP_NOFAIL != 0:
         return c.E_INVAL
     if is_debug(mem, cache):
-        return alloc_bulk_checked(mem, claim, cache_id, count, at)
+        return alloc_bulk_checked(mem, claim, cache_id, count, at, gfp)
     if is_faulty(mem, claim, c.FAULT_OBJECT):
         return c.E_NOMEM
-    got = pop_many(mem, claim, cache, count, at)
+    got = 0
+    if gfp & c.GFP_THISNODE == 0:
+        got = pop_many(mem, claim, cache, count, at)
     while got < count:
-        chain = take_chain(mem, claim, cache, count - got)
-        if chain == c.E_NOMEM:
+        chain = take_chain(mem, claim, cache, count - got, gfp)
+        if chain == c.E_NOMEM and gfp & c.GFP_HASTE == 0:
             drain_sheaves(mem, claim, cache)
-            chain = take_chain(mem, claim, cache, count - got)
+            chain = take_chain(mem, claim, cache, count - got, gfp)
         if chain < 0:
             break
         got = unchain_live(mem, claim, cache, chain, at, got)
@@ -89,6 +95,9 @@ def cache_alloc_bulk(
     if fixed(mem, c.H_INIT) != 0:
         for i in range(count):
             init_object(mem, cache, mem[at + i])
+    if gfp & c.GFP_ZERO != 0:
+        for i in range(count):
+            zero_object(mem, cache, mem[at + i])
     return count
 
 
@@ -125,10 +134,10 @@ def unchain_live(
 
 @unit
 def alloc_bulk_checked(
-    mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex
+    mem: Memory, claim: Claim, cache_id: CacheId, count: int, at: WordIndex, gfp: Gfp
 ) -> int:
     for i in range(count):
-        address = cache_alloc_at(mem, claim, cache_id, 0)
+        address = cache_alloc_gfp(mem, claim, cache_id, gfp)
         if address < 0:
             for j in range(i):
                 cache_free_at(mem, claim, cache_id, mem[at + j], 0)

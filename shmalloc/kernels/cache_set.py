@@ -121,7 +121,7 @@ def set_up(mem: Memory, claim: Claim, cache: CacheWords, cache_id: CacheId) -> C
         order = order_for(mem, words)
         if order < 0:
             return c.E_NOMEM
-        pfn = slab_pages(mem, claim, order, cs.OWNER_SHEAVES)
+        pfn = slab_pages(mem, claim, order, 0, cs.OWNER_SHEAVES)
         if pfn < 0:
             return +pfn
         mem[cache + cs.K_SHEAF_ORDER] = order

@@ -56,6 +56,15 @@ def is_checked(mem: Memory) -> bool:
     return c.FILL_NONE < fixed(mem, c.H_FILL) <= c.FILL_ZERO
 
 
+@unit
+def zero_on_alloc(mem: Memory, pfn: Pfn, order: Order) -> None:
+    """Zero a block for its new owner, unless the geometry has it zeroed by now."""
+    if fixed(mem, c.H_FILL) == c.FILL_NONE or fixed(mem, c.H_FILL) == c.FILL_POISON:
+        start = frame_at(mem, pfn)
+        for i in range(start, start + (1 << (order + fixed(mem, c.H_PAGE_SHIFT)))):
+            mem[i] = 0
+
+
 @hot
 def intact_on_alloc(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> bool:
     """Whether a block that is on no list is as it was freed; reports each page that is not.

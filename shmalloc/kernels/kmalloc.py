@@ -17,14 +17,16 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache import cache_alloc, free_object, refuse, slab_of_address
+from shmalloc.kernels.cache_gfp import cache_alloc_gfp
 from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.descriptor import page_state
+from shmalloc.kernels.gfp import is_known_gfp
 from shmalloc.kernels.object_layout import order_for
 from shmalloc.kernels.objects import cache_at, cache_of_word, slab_words
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.slab_format import give_pages_back, slab_pages
 from shmalloc.kernels.zone import descriptor_at, frame_at
-from shmalloc.units import CacheId, Claim, Memory, ObjectAddress, Pfn
+from shmalloc.units import CacheId, Claim, Gfp, Memory, ObjectAddress, Pfn
 from shmalloc.words import fixed, load, load2, load_relaxed, store
 
 
@@ -87,16 +89,29 @@ def kmalloc(mem: Memory, claim: Claim, size_bytes: int) -> ObjectAddress:
         cache_id = load_relaxed(mem, cs.H_KMALLOC + size_class) - 1
         if cache_id >= 0:
             return cache_alloc(mem, claim, cache_id)
-    return kmalloc_large(mem, claim, size_bytes)
+    return kmalloc_large(mem, claim, size_bytes, 0)
 
 
 @unit
-def kmalloc_large(mem: Memory, claim: Claim, size_bytes: int) -> ObjectAddress:
+def kmalloc_gfp(mem: Memory, claim: Claim, size_bytes: int, gfp: Gfp) -> ObjectAddress:
+    """``kmalloc`` with flags (gfp.py); E_INVAL for those that no object can satisfy."""
+    if size_bytes < 1 or not is_known_gfp(mem, gfp) or gfp & c.GFP_ZONES != 0:
+        return c.E_INVAL
+    size_class = class_of(size_bytes)
+    if size_class < cs.KMALLOC_CLASSES:
+        cache_id = load_relaxed(mem, cs.H_KMALLOC + size_class) - 1
+        if cache_id >= 0:
+            return cache_alloc_gfp(mem, claim, cache_id, gfp)
+    return kmalloc_large(mem, claim, size_bytes, gfp & ~c.GFP_MT_MASK)
+
+
+@unit
+def kmalloc_large(mem: Memory, claim: Claim, size_bytes: int, gfp: Gfp) -> ObjectAddress:
     """Whole pages, owned by OWNER_LARGE."""
     order = order_for(mem, (size_bytes + 7) >> 3)
     if order < 0:
         return +order
-    pfn = slab_pages(mem, claim, order, cs.OWNER_LARGE)
+    pfn = slab_pages(mem, claim, order, gfp, cs.OWNER_LARGE)
     if pfn < 0:
         return +pfn
     event(mem, claim, c.EV_PAGE_LARGE)

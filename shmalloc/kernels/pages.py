@@ -28,7 +28,8 @@ from shmalloc.kernels.descriptor import (
 )
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
+from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, zero_on_alloc
+from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
 from shmalloc.kernels.lock import lock, try_spin, unspin
 from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, refill
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
@@ -37,11 +38,12 @@ from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label, list_label
-from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.watermark import gfp_mt, may_take
+from shmalloc.kernels.waiters import leave_seat, take_seat, ticket_of, wake_waiters
+from shmalloc.kernels.watermark import mark_of, may_take
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
+    own_pcp,
     pcp_at,
     zone_at,
     zonelist_length,
@@ -61,7 +63,7 @@ from shmalloc.units import (
     Word1,
     ZoneId,
 )
-from shmalloc.words import fixed, load, load_relaxed
+from shmalloc.words import fixed, load, load_relaxed, wait
 
 
 @unit
@@ -70,7 +72,7 @@ def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp
     zone = zone_at(mem, zone_id)
     pfn: Pfn = c.E_NOMEM
     lock(mem, zone + c.Z_LOCK, claim)
-    if may_take(mem, zone, order, gfp):
+    if may_take(mem, zone, order, mark_of(mem, zone, gfp)):
         pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
     # A waiter sleeps after this look: what was deferred before it began must be seen by it.
     if pfn < 0 and load_relaxed(mem, zone + c.Z_DEFERRED) != 0:
@@ -157,23 +159,27 @@ def alloc_anywhere(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Own
         pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
     if pfn != c.E_NOMEM:
         return pfn
-    return alloc_elsewhere(mem, claim, order, gfp, index, owner)
+    return alloc_elsewhere(mem, claim, order, gfp, 1, owner)
 
 
 @unit
 def alloc_elsewhere(
-    mem: Memory, claim: Claim, order: Order, gfp: Gfp, index: int, owner: Owner
+    mem: Memory, claim: Claim, order: Order, gfp: Gfp, first: int, owner: Owner
 ) -> Pfn:
-    """The rest of the fallback order, behind the home zone."""
-    for i in range(1, zonelist_length(mem, claim)):
+    """A block from the zones of the fallback order from the ``first``-th on."""
+    index = pcp_index(mem, order, gfp_mt(gfp))
+    for i in range(first, zonelist_length(mem, claim)):
         zone_id = zonelist_zone(mem, claim, i)
-        if index >= 0:
-            pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
-            pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, gfp, index, owner)
-        else:
-            pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
+        pfn: Pfn = c.E_NOMEM
+        if allows_zone(mem, claim, zone_id, gfp):
+            if index >= 0:
+                pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
+                pfn = alloc_from_pcp(mem, claim, zone_id, pcp, order, gfp, index, owner)
+            else:
+                pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
         if pfn != c.E_NOMEM:
-            event(mem, claim, c.EV_ZONE_FALLBACK)
+            if i > 0:
+                event(mem, claim, c.EV_ZONE_FALLBACK)
             return pfn
     return c.E_NOMEM
 
@@ -183,30 +189,69 @@ def alloc_after_drain(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: 
     """The last resort: drain the per-CPU lists, whose pages may merge into the wanted order."""
     drain_all(mem, claim)
     for i in range(zonelist_length(mem, claim)):
-        pfn = alloc_from_zone(mem, claim, zonelist_zone(mem, claim, i), order, gfp, owner)
-        if pfn != c.E_NOMEM:
-            return pfn
+        zone_id = zonelist_zone(mem, claim, i)
+        if allows_zone(mem, claim, zone_id, gfp):
+            pfn = alloc_from_zone(mem, claim, zone_id, order, gfp, owner)
+            if pfn != c.E_NOMEM:
+                return pfn
     return c.E_NOMEM
 
 
 @hot
 def alloc_pages(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
-    """Allocate 2^order pages for ``owner``; returns the first pfn, E_NOMEM or E_INVAL."""
-    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or gfp < 0 or gfp >= c.MT_PCP_TYPES:
+    """Allocate 2^order pages for ``owner``: the first pfn, E_NOMEM or E_INVAL.
+
+    ``gfp``: a migratetype, and flags GFP_* (gfp.py). With GFP_NOFAIL never E_NOMEM; E_STOPPED if
+    the run ends meanwhile.
+    """
+    pfn: Pfn = c.E_INVAL
+    if 0 <= order <= fixed(mem, c.H_MAX_ORDER) and 0 <= gfp < c.MT_PCP_TYPES:
+        if is_faulty(mem, claim, c.FAULT_PAGE):
+            return c.E_NOMEM
+        pfn = alloc_anywhere(mem, claim, order, gfp | c.ALLOC_WMARK_LOW, owner)
+        if pfn >= 0:
+            return pfn
+    return alloc_rest(mem, claim, order, gfp, owner, pfn)
+
+
+@unit
+def alloc_rest(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, found: Pfn) -> Pfn:
+    """What ``alloc_pages`` does not do itself: one call, as two there would cost it registers.
+
+    ``found``: E_INVAL if it did not look, for there are flags, or it is a request for nothing.
+    """
+    if found == c.E_INVAL:
+        return alloc_flagged(mem, claim, order, gfp, owner)
+    return alloc_slow(mem, claim, order, gfp, owner, found)
+
+
+@unit
+def alloc_flagged(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
+    """``alloc_pages`` with flags; E_INVAL if they contradict each other, or for any other nonsense.
+
+    An injected fault does not fail an allocation that may not fail (Linux: should_fail_alloc_page).
+    """
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or not is_known_gfp(mem, gfp):
         return c.E_INVAL
-    if is_faulty(mem, claim, c.FAULT_PAGE):
+    if gfp & c.GFP_NOFAIL == 0 and is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_NOMEM
-    pfn = alloc_anywhere(mem, claim, order, gfp | c.ALLOC_WMARK_LOW, owner)
-    if pfn >= 0:
-        return pfn
-    return alloc_slow(mem, claim, order, gfp, owner, pfn)
+    pfn = alloc_elsewhere(mem, claim, order, gfp | c.ALLOC_WMARK_LOW, 0, owner)
+    if pfn < 0:
+        pfn = alloc_slow(mem, claim, order, gfp, owner, pfn)
+    if pfn == c.E_NOMEM and gfp & c.GFP_NOFAIL != 0:
+        pfn = alloc_seated(mem, claim, order, gfp | c.GFP_HIGH, owner)
+    if pfn >= 0 and gfp & c.GFP_ZERO != 0:
+        zero_on_alloc(mem, pfn, order)
+    return pfn
 
 
 @kernel
-def wake_reclaimers(mem: Memory, claim: Claim, order: Order) -> None:
+def wake_reclaimers(mem: Memory, claim: Claim, order: Order, gfp: Gfp) -> None:
     """Have memory reclaimed in the zones that the caller may use."""
     for i in range(zonelist_length(mem, claim)):
-        wake_reclaimer(mem, claim, zone_at(mem, zonelist_zone(mem, claim, i)), order)
+        zone_id = zonelist_zone(mem, claim, i)
+        if allows_zone(mem, claim, zone_id, gfp):
+            wake_reclaimer(mem, claim, zone_at(mem, zone_id), order)
 
 
 @unit
@@ -214,16 +259,41 @@ def alloc_slow(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, 
     """The rest of ``alloc_pages``, which found no block above the low watermarks, or one that was
     modified while free. Now zones may be taken down to the minimum, and a reclaimer is woken."""
     if found == c.E_NOMEM:
-        wake_reclaimers(mem, claim, order)
+        wake_reclaimers(mem, claim, order, gfp)
     pfn = found
     while pfn == c.E_NOMEM or pfn == c.E_AGAIN:
-        pfn = alloc_anywhere(mem, claim, order, gfp, owner)
-        if pfn == c.E_NOMEM:
+        pfn = alloc_elsewhere(mem, claim, order, gfp, 0, owner)
+        if pfn == c.E_NOMEM and gfp & c.GFP_HASTE == 0:
             pfn = alloc_after_drain(mem, claim, order, gfp, owner)
-            if pfn == c.E_NOMEM:
-                event(mem, claim, c.EV_FAIL)
-                record(mem, claim, c.OP_ALLOC, order, -1, pfn)
-                return pfn
+        if pfn == c.E_NOMEM:
+            event(mem, claim, c.EV_FAIL)
+            record(mem, claim, c.OP_ALLOC, order, -1, pfn)
+            return pfn
+    return pfn
+
+
+@unit
+def alloc_seated(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
+    """Sleep for memory until there is some: a pfn, or E_STOPPED; never E_NOMEM.
+
+    The caller passes GFP_HIGH: an allocation that cannot fail gets part of the reserve rather than
+    wait for it (Linux: __alloc_pages_cpuset_fallback with ALLOC_MIN_RESERVE).
+    """
+    seat = take_seat(mem, claim)
+    pfn: Pfn = c.E_NOMEM
+    while pfn == c.E_NOMEM:
+        ticket = ticket_of(mem, seat)
+        # Tries again after the announcement, and drains every CPU's list on the way.
+        pfn = alloc_slow(mem, claim, order, gfp, owner, c.E_NOMEM)
+        if pfn == c.E_NOMEM and load(mem, c.H_STOP) != 0:
+            pfn = c.E_STOPPED
+        if pfn == c.E_NOMEM:
+            event(mem, claim, c.EV_WAIT)
+            wait(mem, c.H_WAKE, ticket)
+            if seat < 0:
+                seat = take_seat(mem, claim)
+    if seat >= 0:
+        leave_seat(mem, seat)
     return pfn
 
 
@@ -235,15 +305,6 @@ def give_back_to_zone(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, orde
     free_block(mem, zone, claim, pfn, order)
     unlock_zone(mem, claim, zone)
     wake_waiters(mem, claim, zone)
-
-
-@hot
-def own_pcp(mem: Memory, claim: Claim, zone_id: ZoneId) -> PcpWords:
-    """The CPU's per-CPU structure of zone ``zone_id``: one load for the home zone."""
-    slot = claim_at(mem, claim)
-    if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
-        return fixed(mem, slot + c.C_HOME_PCP)
-    return pcp_at(mem, cpu_of(mem, claim), zone_id)
 
 
 @hot

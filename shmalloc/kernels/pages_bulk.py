@@ -14,17 +14,19 @@ from shmalloc.kernels.buddy import free_block
 from shmalloc.kernels.descriptor import claim_for_free, page_state
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import faultless
-from shmalloc.kernels.fill import fill_on_free, intact_on_alloc
+from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, zero_on_alloc
+from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import give, refuse_free
+from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.watermark import may_take
+from shmalloc.kernels.watermark import is_below_low, mark_of, may_take
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
-from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, WordIndex, ZoneId
+from shmalloc.units import Claim, Gfp, Memory, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
 
 
@@ -33,29 +35,34 @@ def alloc_bulk(
     mem: Memory,
     claim: Claim,
     order: Order,
-    mt: Migratetype,
+    gfp: Gfp,
     owner: Owner,
     count: int,
     out: WordIndex,
 ) -> int:
     """Allocate up to ``count`` blocks into the words at ``out``; returns how many.
 
-    Each zone is locked once for the whole request (keep ``count`` to a few hundred).
+    Each zone is locked once for the whole request (keep ``count`` to a few hundred). ``gfp``: a
+    migratetype, and flags (gfp.py). E_INVAL also for GFP_NOFAIL: all of many may never come.
     """
-    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or mt < 0 or mt >= c.MT_PCP_TYPES:
+    if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or not is_known_gfp(mem, gfp):
+        return c.E_INVAL
+    if gfp & c.GFP_NOFAIL != 0:
         return c.E_INVAL
     wanted = faultless(mem, claim, c.FAULT_PAGE, count)
     got = 0
     for i in range(zonelist_length(mem, claim)):
-        if got < wanted:
-            zone_id = zonelist_zone(mem, claim, i)
-            got = bulk_from_zone(mem, claim, zone_id, order, mt, wanted, out, got)
+        zone_id = zonelist_zone(mem, claim, i)
+        if got < wanted and allows_zone(mem, claim, zone_id, gfp):
+            got = bulk_from_zone(mem, claim, zone_id, order, gfp, wanted, out, got)
     given = 0
     for i in range(got):
         pfn = mem[out + i]
         if not intact_on_alloc(mem, claim, pfn, order):
             retire_changed(mem, claim, pfn, order)
-        elif give(mem, claim, pfn, order, mt, owner) >= 0:
+        elif give(mem, claim, pfn, order, gfp_mt(gfp), owner) >= 0:
+            if gfp & c.GFP_ZERO != 0:
+                zero_on_alloc(mem, pfn, order)
             mem[out + given] = pfn
             given += 1
     event(mem, claim, c.EV_BULK)
@@ -68,7 +75,7 @@ def bulk_from_zone(
     claim: Claim,
     zone_id: ZoneId,
     order: Order,
-    mt: Migratetype,
+    gfp: Gfp,
     count: int,
     out: WordIndex,
     got: int,
@@ -76,13 +83,16 @@ def bulk_from_zone(
     """Fill ``out[got:count]`` with blocks in state PCP from one zone; returns the new ``got``."""
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
-    while got < count and may_take(mem, zone, order, 0):
-        pfn = rmqueue(mem, zone, claim, order, mt, label(mem, claim))
+    mark = mark_of(mem, zone, gfp)
+    while got < count and may_take(mem, zone, order, mark):
+        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
         if pfn < 0:
             break
         mem[out + got] = pfn
         got += 1
     unlock_zone(mem, claim, zone)
+    if is_below_low(mem, zone):
+        wake_reclaimer(mem, claim, zone, order)
     return got
 
 

@@ -7,16 +7,16 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.pages import alloc_pages
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
-from shmalloc.units import Claim, Memory, Migratetype, Order, Owner, Pfn
+from shmalloc.units import Claim, Gfp, Memory, Order, Owner, Pfn
 from shmalloc.words import load, wait
 
 
 @unit
 def alloc_pages_wait(
-    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, rounds: int
+    mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, rounds: int
 ) -> Pfn:
     """``alloc_pages`` that sleeps for memory, at most ``rounds`` times (50 ms each natively)."""
-    pfn = alloc_pages(mem, claim, order, mt, owner)
+    pfn = alloc_pages(mem, claim, order, gfp, owner)
     if pfn != c.E_NOMEM:
         return pfn
     left = rounds
@@ -27,14 +27,14 @@ def alloc_pages_wait(
         seat = take_seat(mem, claim)
     if seat < 0:
         return pfn
-    pfn = wait_seated(mem, claim, order, mt, owner, left)
+    pfn = wait_seated(mem, claim, order, gfp, owner, left)
     leave_seat(mem, seat)
     return pfn
 
 
 @kernel
 def wait_seated(
-    mem: Memory, claim: Claim, order: Order, mt: Migratetype, owner: Owner, rounds: int
+    mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, rounds: int
 ) -> Pfn:
     """Sleep and retry, announced in H_WAITERS."""
     pfn: Pfn = c.E_NOMEM
@@ -42,7 +42,7 @@ def wait_seated(
     while left > 0 and load(mem, c.H_STOP) == 0:
         ticket = arm_wake(mem)
         # Tries again after the announcement, and drains every CPU's list on the way.
-        pfn = alloc_pages(mem, claim, order, mt, owner)
+        pfn = alloc_pages(mem, claim, order, gfp, owner)
         if pfn != c.E_NOMEM:
             break
         event(mem, claim, c.EV_WAIT)

@@ -35,7 +35,7 @@ from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
 from shmalloc.kernels.slots import list_label
-from shmalloc.kernels.watermark import may_take
+from shmalloc.kernels.watermark import mark_of, may_take
 from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
     Claim,
@@ -89,7 +89,8 @@ def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int
     want = refill_count(mem, zone, pcp, index)
     got = 0
     lock(mem, zone + c.Z_LOCK, claim)
-    while got < want and may_take(mem, zone, order, gfp):
+    mark = mark_of(mem, zone, gfp)
+    while got < want and may_take(mem, zone, order, mark):
         pfn = rmqueue(mem, zone, claim, order, mt, list_label(cpu_of(mem, claim)))
         if pfn < 0:
             break

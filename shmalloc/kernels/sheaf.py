@@ -72,6 +72,7 @@ from shmalloc.units import (
     Claim,
     CpuPart,
     Entry,
+    Gfp,
     Memory,
     ObjectAddress,
     Pfn,
@@ -141,11 +142,11 @@ def pop_or_report(mem: Memory, claim: Claim, sheaf: SheafWords, size: int) -> En
 
 
 @unit
-def fill_sheaf(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) -> int:
+def fill_sheaf(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords, gfp: Gfp) -> int:
     """Fill a sheaf that the caller holds from the slabs; returns its size, or E_NOMEM at 0."""
     size = mem[sheaf + cs.SF_SIZE]
     while size < mem[cache + cs.K_CAPACITY]:
-        chain = take_chain(mem, claim, cache, mem[cache + cs.K_CAPACITY] - size)
+        chain = take_chain(mem, claim, cache, mem[cache + cs.K_CAPACITY] - size, gfp)
         if chain < 0:
             break
         chain_goes_to(mem, claim, sheaf, size)
@@ -273,9 +274,9 @@ def put_freed(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry, at: Wo
 
 
 @unit
-def take_one(mem: Memory, claim: Claim, cache: CacheWords) -> Entry:
+def take_one(mem: Memory, claim: Claim, cache: CacheWords, gfp: Gfp) -> Entry:
     """One live object straight from a slab, past the sheaves: its entry, or E_NOMEM, E_STATE."""
-    chain = take_chain(mem, claim, cache, 1)
+    chain = take_chain(mem, claim, cache, 1, gfp)
     if chain < 0:
         return +chain
     entry = entry_of_index(mem, cache, chain_pfn(chain), chain_first(chain) - 1)
@@ -315,7 +316,7 @@ def take_spare(mem: Memory, claim: Claim, part: CpuPart) -> SheafWords:
 
 
 @kernel
-def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> Entry:
+def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, gfp: Gfp) -> Entry:
     """A live object when main is empty or missing: its entry, or E_NOMEM, E_STATE.
 
     KC_LOCK is held on entry and released here.
@@ -324,7 +325,7 @@ def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -
     spare = mem[part + cs.KC_SPARE]
     if main == 0:
         unspin(mem, part + cs.KC_LOCK)
-        return take_one(mem, claim, cache)
+        return take_one(mem, claim, cache, gfp)
     full: SheafWords = 0
     if mem[main + cs.SF_SIZE] > 0:  # another process on the CPU refilled it
         full = main
@@ -342,8 +343,8 @@ def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -
     spare = take_spare(mem, claim, part)
     unspin(mem, part + cs.KC_LOCK)
     if spare == 0:  # another process on the CPU is refilling it
-        return take_one(mem, claim, cache)
-    size = fill_sheaf(mem, claim, cache, spare)
+        return take_one(mem, claim, cache, gfp)
+    size = fill_sheaf(mem, claim, cache, spare, gfp)
     entry = size
     if size > 0:
         entry = pop_or_report(mem, claim, spare, size)
@@ -397,11 +398,14 @@ def push_or_flush(
 
 
 @kernel
-def take_slowly(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart) -> Entry:
-    """A live object when the hot path failed: another process holds the lock, or main is empty."""
-    if not try_spin(mem, part + cs.KC_LOCK, claim):
-        return take_one(mem, claim, cache)
-    return pop_or_refill(mem, claim, cache, part)
+def take_slowly(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, gfp: Gfp) -> Entry:
+    """A live object when the hot path failed: another process holds the lock, or main is empty.
+
+    Or when it was not tried: a sheaf may hold objects of other nodes.
+    """
+    if gfp & c.GFP_THISNODE != 0 or not try_spin(mem, part + cs.KC_LOCK, claim):
+        return take_one(mem, claim, cache, gfp)
+    return pop_or_refill(mem, claim, cache, part, gfp)
 
 
 @hot

@@ -59,7 +59,18 @@ from shmalloc.kernels.slab_format import format_slab, objects_that_fit, slab_pag
 from shmalloc.kernels.slab_lists import move_slab, relist_part, slab_of_node
 from shmalloc.kernels.slot_intent import chain_is_ours, intend_take, intent_done
 from shmalloc.kernels.zone import descriptor_at, frame_at
-from shmalloc.units import CacheWords, Chain, Claim, Memory, NodeId, NodePart, Pfn, Word0, Word1
+from shmalloc.units import (
+    CacheWords,
+    Chain,
+    Claim,
+    Gfp,
+    Memory,
+    NodeId,
+    NodePart,
+    Pfn,
+    Word0,
+    Word1,
+)
 from shmalloc.words import cas2, fixed, load2, load_relaxed, relax
 
 
@@ -250,13 +261,13 @@ def adopt(mem: Memory, claim: Claim, cache: CacheWords, pfn: Pfn, objects: int, 
 
 
 @unit
-def take_new(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
+def take_new(mem: Memory, claim: Claim, cache: CacheWords, want: int, gfp: Gfp) -> Chain:
     """A chain from a new slab, or E_NOMEM; smaller slabs if memory is short or fragmented."""
     order = mem[cache + cs.K_ORDER]
-    pfn = slab_pages(mem, claim, order, cs.OWNER_SLAB)
+    pfn = slab_pages(mem, claim, order, gfp & c.GFP_OF_SLABS, cs.OWNER_SLAB)
     if pfn == c.E_NOMEM and order > mem[cache + cs.K_MIN_ORDER]:
         order = mem[cache + cs.K_MIN_ORDER]
-        pfn = slab_pages(mem, claim, order, cs.OWNER_SLAB)
+        pfn = slab_pages(mem, claim, order, gfp & c.GFP_OF_SLABS, cs.OWNER_SLAB)
     if pfn < 0:
         return +pfn
     objects = objects_that_fit(mem, cache, order)
@@ -274,19 +285,19 @@ def take_new(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
 
 
 @unit
-def take_chain(mem: Memory, claim: Claim, cache: CacheWords, want: int) -> Chain:
+def take_chain(mem: Memory, claim: Claim, cache: CacheWords, want: int, gfp: Gfp) -> Chain:
     """Up to ``want`` objects (at least one) of one slab, as a private chain; or E_NOMEM.
 
     The home node's partial slabs first, then a new slab, then the partial slabs of other nodes.
+    With GFP_THISNODE those of the home node alone.
     """
     home = home_node(mem, claim)
     chain = take_partial(mem, claim, cache, home, want)
     if chain == c.E_NOMEM:
-        chain = take_new(mem, claim, cache, want)
+        chain = take_new(mem, claim, cache, want, gfp)
     node = 0
     while chain == c.E_NOMEM and node < fixed(mem, c.H_NODES):
-        chain = take_partial(
-            mem, claim, cache, node, want
-        )  # including home: a slab may have come back
+        if node == home or gfp & c.GFP_THISNODE == 0:  # home again: a slab may have come back
+            chain = take_partial(mem, claim, cache, node, want)
         node += 1
     return chain

@@ -19,7 +19,7 @@ from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.random import STATE_MASK, below, next_random
 from shmalloc.kernels.slab_debug import paint_slab
 from shmalloc.kernels.zone import frame_at
-from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress, Order, Owner, Pfn
+from shmalloc.units import CacheWords, Claim, Gfp, Memory, ObjectAddress, Order, Owner, Pfn
 
 
 @kernel
@@ -87,9 +87,9 @@ def format_slab(mem: Memory, cache: CacheWords, pfn: Pfn, order: Order, objects:
 
 
 @unit
-def slab_pages(mem: Memory, claim: Claim, order: Order, owner: Owner) -> Pfn:
+def slab_pages(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner) -> Pfn:
     """Pages for the object allocator: out of line, since this is never on a hot path."""
-    return alloc_pages(mem, claim, order, c.MT_UNMOVABLE, owner)
+    return alloc_pages(mem, claim, order, gfp | c.MT_UNMOVABLE, owner)
 
 
 @unit

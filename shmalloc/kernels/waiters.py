@@ -13,11 +13,22 @@ died. With all seats taken, others sleep behind them, and are woken with them (p
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import hot, kernel
+from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import event
 from shmalloc.units import Claim, Memory, WordIndex, ZoneWords
-from shmalloc.words import cas, fetch_and, fetch_or, fixed, load, load_relaxed, relax, store, wake
+from shmalloc.words import (
+    cas,
+    fetch_and,
+    fetch_or,
+    fixed,
+    load,
+    load_relaxed,
+    relax,
+    store,
+    wait,
+    wake,
+)
 
 
 @hot
@@ -62,6 +73,28 @@ def arm_wake(mem: Memory) -> int:
         if ticket & 1 != 0 or cas(mem, c.H_WAKE, ticket, ticket + 1):
             return ticket | 1
         relax(mem)
+
+
+@kernel
+def ticket_of(mem: Memory, seat: int) -> int:
+    """What to sleep on in ``seat``; without one (negative), until those who sit are woken."""
+    if seat < 0:
+        return load(mem, c.H_WAKE)
+    return arm_wake(mem)
+
+
+@unit
+def pause_for_memory(mem: Memory, claim: Claim) -> int:
+    """Sleep for memory once, at most 50 ms natively: for a caller that looks before and after.
+
+    A free that comes between that look and this call does not end the sleep.
+    """
+    seat = take_seat(mem, claim)
+    event(mem, claim, c.EV_WAIT)
+    wait(mem, c.H_WAKE, ticket_of(mem, seat))
+    if seat >= 0:
+        leave_seat(mem, seat)
+    return 0
 
 
 @kernel

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
-from shmalloc.units import Gfp, Memory, Migratetype, Order, ZoneWords
+from shmalloc.units import Gfp, Memory, Order, ZoneWords
 from shmalloc.words import fixed, load_relaxed, store_relaxed
 
 
@@ -57,12 +57,6 @@ def most_boost(mem: Memory, zone: ZoneWords) -> int:
 
 
 @kernel
-def gfp_mt(gfp: Gfp) -> Migratetype:
-    """The migratetype of an allocation."""
-    return gfp & c.GFP_MT_MASK
-
-
-@kernel
 def lowest_mark(mark: int, gfp: Gfp) -> int:
     """What an allocation with ``gfp`` (GFP_*) must leave where others leave the minimum ``mark``.
 
@@ -83,19 +77,19 @@ def lowest_mark(mark: int, gfp: Gfp) -> int:
 
 @kernel
 def mark_of(mem: Memory, zone: ZoneWords, gfp: Gfp) -> int:
-    """The pages that an allocation with ``gfp`` must leave free in the zone."""
+    """The pages that an allocation with ``gfp`` must leave free in the zone; zone lock held."""
     if gfp & c.ALLOC_WMARK_LOW != 0:
         return load_relaxed(mem, zone + c.Z_LOW) + load_relaxed(mem, zone + c.Z_BOOST)
     return lowest_mark(load_relaxed(mem, zone + c.Z_MIN), gfp)
 
 
 @kernel
-def may_take(mem: Memory, zone: ZoneWords, order: Order, gfp: Gfp) -> bool:
-    """Whether the zone keeps its mark after giving 2^``order`` pages; zone lock held.
+def may_take(mem: Memory, zone: ZoneWords, order: Order, mark: int) -> bool:
+    """Whether the zone keeps ``mark`` free pages after giving 2^``order``; zone lock held.
 
     The part of ``zone_watermark_ok`` that ``rmqueue`` does not see by itself: it finds a block.
     """
-    return load_relaxed(mem, zone + c.Z_FREE) - (1 << order) >= mark_of(mem, zone, gfp)
+    return load_relaxed(mem, zone + c.Z_FREE) - (1 << order) >= mark
 
 
 @kernel

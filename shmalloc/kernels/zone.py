@@ -15,8 +15,8 @@ isolation ends, and the label of its isolator::
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import kernel
-from shmalloc.kernels.reporting import cpu_at, cpu_of
+from shmalloc.dialect import hot, kernel
+from shmalloc.kernels.reporting import claim_at, cpu_at, cpu_of
 from shmalloc.kernels.watermark import set_watermarks
 from shmalloc.units import (
     Claim,
@@ -74,6 +74,15 @@ def pcp_at(mem: Memory, cpu: Cpu, zone_id: ZoneId) -> PcpWords:
     """Word index of the per-CPU page lists of (CPU, zone) (pcp.py)."""
     stride = fixed(mem, c.H_PCP_STRIDE)
     return fixed(mem, c.H_AT_PCP) + (cpu * fixed(mem, c.H_ZONES) + zone_id) * stride
+
+
+@hot
+def own_pcp(mem: Memory, claim: Claim, zone_id: ZoneId) -> PcpWords:
+    """The CPU's per-CPU structure of zone ``zone_id``: one load for the home zone."""
+    slot = claim_at(mem, claim)
+    if zone_id == fixed(mem, slot + c.C_HOME_ZONE):
+        return fixed(mem, slot + c.C_HOME_PCP)
+    return pcp_at(mem, cpu_of(mem, claim), zone_id)
 
 
 @kernel

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from shmalloc import constants as c
@@ -30,24 +29,11 @@ from shmalloc.kernels.reap import adopt_object
 from shmalloc.kernels.waiters import pause_for_memory
 from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
+from shmalloc.statistics import CacheStatistics
 
 DEBUG_FLAGS = {"F": cs.CF_CONSISTENCY, "Z": cs.CF_RED_ZONE, "P": cs.CF_POISON, "U": cs.CF_TRACK}
 
 Constructor = bytes | Callable[[memoryview], None]
-
-
-@dataclass(frozen=True)
-class CacheStatistics:
-    """A snapshot of a cache. ``live_objects`` leaves out those that wait in sheaves."""
-
-    name: str
-    object_bytes: int
-    stride_bytes: int
-    slab_pages: int
-    slabs: int
-    objects: int
-    live_objects: int
-    sheaf_objects: int
 
 
 class Cache:

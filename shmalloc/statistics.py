@@ -64,6 +64,20 @@ class Statistics:
         return self.free_pages * self.page_bytes
 
 
+@dataclass(frozen=True)
+class CacheStatistics:
+    """A snapshot of a cache. ``live_objects`` leaves out those that wait in sheaves."""
+
+    name: str
+    object_bytes: int
+    stride_bytes: int
+    slab_pages: int
+    slabs: int
+    objects: int
+    live_objects: int
+    sheaf_objects: int
+
+
 def statistics(segment: Segment) -> Statistics:
     """Read all counters of ``segment``."""
     return statistics_of(segment.ram, segment.layout)

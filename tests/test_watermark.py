@@ -54,7 +54,7 @@ def test_a_block_counts_with_all_its_pages(engine):
 
 
 def test_enough_pages_without_a_block_of_the_order_are_refused(engine):
-    world = PageSegment(engine, min_free_pages=4)
+    world = PageSegment(engine, min_free_pages=1)
     held = set(world.alloc_everything())
     for pfn in held:
         if pfn % 2 == 0 and pfn + 1 in held:

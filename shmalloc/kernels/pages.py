@@ -39,7 +39,7 @@ from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import leave_seat, take_seat, ticket_of, wake_waiters
-from shmalloc.kernels.watermark import mark_of, may_take
+from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
@@ -72,7 +72,7 @@ def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp
     zone = zone_at(mem, zone_id)
     pfn: Pfn = c.E_NOMEM
     lock(mem, zone + c.Z_LOCK, claim)
-    if may_take(mem, zone, order, mark_of(mem, zone, gfp)):
+    if may_take(mem, zone, order, gfp):
         pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
     # A waiter sleeps after this look: what was deferred before it began must be seen by it.
     if pfn < 0 and load_relaxed(mem, zone + c.Z_DEFERRED) != 0:

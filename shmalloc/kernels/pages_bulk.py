@@ -24,7 +24,7 @@ from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.watermark import is_below_low, mark_of, may_take
+from shmalloc.kernels.watermark import is_below_low, keeps_mark, mark_of
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import Claim, Gfp, Memory, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
@@ -84,7 +84,7 @@ def bulk_from_zone(
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
     mark = mark_of(mem, zone, gfp)
-    while got < count and may_take(mem, zone, order, mark):
+    while got < count and keeps_mark(mem, zone, order, mark):
         pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
         if pfn < 0:
             break

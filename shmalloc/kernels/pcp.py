@@ -35,7 +35,7 @@ from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
 from shmalloc.kernels.slots import list_label
-from shmalloc.kernels.watermark import mark_of, may_take
+from shmalloc.kernels.watermark import keeps_mark, mark_of
 from shmalloc.kernels.zone import pcp_at, zone_at
 from shmalloc.units import (
     Claim,
@@ -90,7 +90,7 @@ def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int
     got = 0
     lock(mem, zone + c.Z_LOCK, claim)
     mark = mark_of(mem, zone, gfp)
-    while got < want and may_take(mem, zone, order, mark):
+    while got < want and keeps_mark(mem, zone, order, mark):
         pfn = rmqueue(mem, zone, claim, order, mt, list_label(cpu_of(mem, claim)))
         if pfn < 0:
             break

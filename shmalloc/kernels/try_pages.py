@@ -43,7 +43,8 @@ from shmalloc.kernels.reporting import cpu_of, event
 from shmalloc.kernels.retire import retire_pages
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_for_deferred, wake_waiters
-from shmalloc.kernels.watermark import gfp_mt, may_take
+from shmalloc.kernels.gfp import gfp_mt
+from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,

@@ -84,12 +84,18 @@ def mark_of(mem: Memory, zone: ZoneWords, gfp: Gfp) -> int:
 
 
 @kernel
-def may_take(mem: Memory, zone: ZoneWords, order: Order, mark: int) -> bool:
+def keeps_mark(mem: Memory, zone: ZoneWords, order: Order, mark: int) -> bool:
     """Whether the zone keeps ``mark`` free pages after giving 2^``order``; zone lock held.
 
     The part of ``zone_watermark_ok`` that ``rmqueue`` does not see by itself: it finds a block.
     """
     return load_relaxed(mem, zone + c.Z_FREE) - (1 << order) >= mark
+
+
+@kernel
+def may_take(mem: Memory, zone: ZoneWords, order: Order, gfp: Gfp) -> bool:
+    """Whether an allocation with ``gfp`` may take 2^``order`` pages; zone lock held."""
+    return keeps_mark(mem, zone, order, mark_of(mem, zone, gfp))
 
 
 @kernel

@@ -38,8 +38,8 @@ MUTANTS = (
         BULK,
         (
             (
-                "        elif give(mem, claim, pfn, order, mt, owner) >= 0:\n",
-                "        elif give(mem, claim, pfn, 0, mt, owner) >= 0:\n",
+                "        elif give(mem, claim, pfn, order, gfp_mt(gfp), owner) >= 0:\n",
+                "        elif give(mem, claim, pfn, 0, gfp_mt(gfp), owner) >= 0:\n",
             ),
         ),
         "alloc_bulk hands blocks out as single pages: the rest of each is covered by no head",

@@ -135,9 +135,9 @@ MUTANTS = (
         (("        ticket = arm_wake(mem)\n"
           "        # Tries again after the announcement,"
           " and drains every CPU's list on the way.\n"
-          "        pfn = alloc_pages(mem, claim, order, mt, owner)\n"
+          "        pfn = alloc_pages(mem, claim, order, gfp, owner)\n"
           "        if pfn != c.E_NOMEM:\n            break\n",
-          "        pfn = alloc_pages(mem, claim, order, mt, owner)\n"
+          "        pfn = alloc_pages(mem, claim, order, gfp, owner)\n"
           "        if pfn != c.E_NOMEM:\n            break\n        ticket = arm_wake(mem)\n"),),
         "a waiter looks first and arms the wake word afterwards: a page that is freed in between"
         " finds nothing to disarm, and the waiter sleeps beside it",

@@ -47,6 +47,7 @@ from stress.programs import (
     unaccepted,
     waiters,
     wakers,
+    watermarks,
 )
 from stress.programs.worlds import ProgramTable
 
@@ -65,6 +66,7 @@ PARTS = (
     waiters,
     wakers,
     try_pages,
+    watermarks,
     contig,
     offline,
     filled,

@@ -134,7 +134,7 @@ _RECOUNTED = (
         "the watermarks of a zone follow from the pages that it manages, and an ordinary"
         " allocation leaves at least the minimum free",
         ("audit", "checks of the explorer's programs"),
-        example="a page goes offline and the minimum stays what it was",
+        ("watermark-counts-blocks", "watermarks-stay", "watermark-before-lock"),
         unless="the zone lock is held",
     ),
 )  # fmt: skip

@@ -33,8 +33,9 @@ from shmalloc.kernels.descriptor import (
 from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import clear_on_alloc, fill_on_free, intact_on_alloc, is_unchanged
+from shmalloc.kernels.gfp import gfp_mt
 from shmalloc.kernels.lock import try_spin, unspin
-from shmalloc.kernels.pages import give, keeps_off_list, note_free, own_pcp, refuse_free
+from shmalloc.kernels.pages import give, keeps_off_list, note_free, refuse_free
 from shmalloc.kernels.pcp import is_full
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
 from shmalloc.kernels.rebuild import retire_held
@@ -43,11 +44,11 @@ from shmalloc.kernels.reporting import cpu_of, event
 from shmalloc.kernels.retire import retire_pages
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import wake_for_deferred, wake_waiters
-from shmalloc.kernels.gfp import gfp_mt
 from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
+    own_pcp,
     pcp_at,
     zone_at,
     zonelist_length,

@@ -20,6 +20,7 @@ from stress.mutants import (
     slab,
     stores,
     structures,
+    watermarks,
 )
 from stress.mutants.mutant import Mutant, MutantError
 
@@ -33,6 +34,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "slab": slab.MUTANTS,
     "ranges": contig.MUTANTS,
     "recovery": recovery.MUTANTS,
+    "watermarks": watermarks.MUTANTS,
     "nowait": nowait.MUTANTS,
     "operations": operations.MUTANTS,
     "structures": (*structures.MUTANTS, *dicts.MUTANTS),

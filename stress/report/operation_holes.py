@@ -109,7 +109,19 @@ _NO_WORKLOAD = Reason(
     "pcp.drain_all poison.poison_page reap.adopt_object reap.adopt_pages "
     "slots.release_slot",
 )
+_FLAGS = Reason(
+    "a workload with flags is still to be written; its writes are those of cache_alloc and kmalloc",
+    (NATIVE,),
+    "cache_bulk.cache_alloc_bulk_gfp cache_gfp.cache_alloc_gfp kmalloc.kmalloc_gfp",
+)
+_PAUSE = Reason(
+    "it takes a seat, sleeps once and leaves it, as alloc_pages_wait does in a loop",
+    COLUMNS,
+    "waiters.pause_for_memory",
+)
 REASONS = (
+    _FLAGS,
+    _PAUSE,
     _QUIESCENT,
     _ALONE,
     _READS,

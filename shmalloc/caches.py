@@ -10,15 +10,14 @@ A constructed object must be freed in its constructed state (Linux: the same rul
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
+from shmalloc.flagged_objects import FlaggedObjects
 from shmalloc.gfp import Gfp
 from shmalloc.kernels.cache import cache_alloc, cache_free
 from shmalloc.kernels.cache_bulk import cache_alloc_bulk_gfp, cache_free_bulk
@@ -26,8 +25,6 @@ from shmalloc.kernels.cache_gfp import cache_alloc_gfp
 from shmalloc.kernels.cache_set import cache_create, cache_destroy, cache_shrink
 from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, kmalloc_gfp, usable_bytes
 from shmalloc.kernels.reap import adopt_object
-from shmalloc.kernels.waiters import pause_for_memory
-from shmalloc.pages import PageOperations
 from shmalloc.reports import violation_count, violations
 from shmalloc.statistics import CacheStatistics
 
@@ -66,9 +63,8 @@ class Cache:
 
     def _alloc_flagged(self, flags: Gfp) -> int:
         self._check_zero(flags)
-        return self._arena._alloc_with(
-            flags, cache_alloc_gfp, self.number, f"cache {self.name!r}: alloc"
-        )
+        asked = f"cache {self.name!r}: alloc"
+        return self._arena._alloc_with(flags, cache_alloc_gfp, self.number, asked)
 
     def _check_zero(self, flags: Gfp) -> None:
         if flags & Gfp.ZERO and self._word(cs.K_TEMPLATE):
@@ -181,7 +177,7 @@ class Cache:
         return f"<Cache {self.name!r} {self.object_bytes} bytes>"
 
 
-class ObjectOperations(PageOperations):
+class ObjectOperations(FlaggedObjects):
     """Caches of objects, and memory by size, in an arena."""
 
     _kmalloc_booted = False
@@ -211,26 +207,6 @@ class ObjectOperations(PageOperations):
                 address = self._do_kmalloc(self.claim, size)
             self.settle(address, f"kmalloc({size})")
         return address
-
-    def _object_gfp(self, flags: Gfp) -> int:
-        gfp = self._gfp(flags)
-        if gfp & c.GFP_ZONES:
-            raise MisuseError("flags: up_to_zone is for pages; the slabs of a cache lie anywhere")
-        return gfp
-
-    def _alloc_with(self, flags: Gfp, kernel: Callable[..., Any], what: int, asked: str) -> int:
-        """An object by a kernel that takes flags. NOFAIL waits here, so that Ctrl-C works."""
-        gfp = self._object_gfp(flags)
-        waits = gfp & c.GFP_NOFAIL
-        gfp &= ~c.GFP_NOFAIL
-        address = self.run(kernel, what, gfp)
-        if address == c.E_NOMEM and self.recovers_dead():
-            address = self.run(kernel, what, gfp)
-        while address == c.E_NOMEM and waits:
-            self.run(pause_for_memory, alone=not self.engine.compiles)
-            os.sched_yield()  # interpreted kernels do not sleep
-            address = self.run(kernel, what, gfp | c.GFP_HIGH)
-        return self.settle(address, asked)
 
     def kfree(self, address: int) -> None:
         """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""

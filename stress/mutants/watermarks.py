@@ -9,75 +9,137 @@ NO_RESERVE = "no worker of a run knows how many pages must stay free"
 
 MUTANTS = (
     Mutant(
-        "watermark-counts-blocks", WATERMARK,
-        (("    return load_relaxed(mem, zone + c.Z_FREE) - (1 << order) >= mark\n",
-          "    return load_relaxed(mem, zone + c.Z_FREE) - 1 >= mark\n"),),
+        "watermark-counts-blocks",
+        WATERMARK,
+        (
+            (
+                "    return load_relaxed(mem, zone + c.Z_FREE) - (1 << order) >= mark\n",
+                "    return load_relaxed(mem, zone + c.Z_FREE) - 1 >= mark\n",
+            ),
+        ),
         "the minimum watermark is checked for one page, whatever the order",
-        "I_WATERMARK", ("watermark-pair-or-minimum",), unseen=NO_RESERVE,
-    ),
-    Mutant(
-        "watermarks-stay", "shmalloc/kernels/zone.py",
-        (("    store_relaxed(mem, at, load_relaxed(mem, at) - pages)\n"
-          "    set_watermarks(mem, zone)\n",
-          "    store_relaxed(mem, at, load_relaxed(mem, at) - pages)\n"),),
-        "pages go offline and the marks stay: the minimum is all that is left, or more",
-        "I_WATERMARK", ("watermark-offline-and-take",), ("contig",),
-    ),
-    Mutant(
-        "watermark-before-lock", "shmalloc/kernels/pages.py",
-        (("    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take(mem, zone, order, gfp):\n",
-          "    may = may_take(mem, zone, order, gfp)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
-          "    if may:\n"),),
-        "the mark is compared before the zone is locked, as Linux does: two allocations pass on the"
-        " same page",
-        "I_WATERMARK", ("watermark-two-takers",), unseen=NO_RESERVE,
-    ),
-    Mutant(
-        "reserve-for-all", WATERMARK,
-        (("    if gfp & c.GFP_HIGH != 0:\n        least -= least >> 1\n",
-          "    if True:\n        least -= least >> 1\n"),),
-        "ordinary allocations have half of the reserve, too",
-        "I_WATERMARK", ("watermark-two-takers",), unseen=NO_RESERVE,
-    ),
-    Mutant(
-        "reserve-for-none", WATERMARK,
-        (("    if gfp & c.GFP_HIGH != 0:\n        least -= least >> 1\n",
-          "    if gfp & c.GFP_OOM != 0:\n        least -= least >> 1\n"),),
-        "GFP_HIGH has no part of the reserve: the minimum is memory that it never gets",
-        "I_WATERMARK", ("watermark-reserve-and-ordinary", "watermark-object-of-reserve"),
+        "I_WATERMARK",
+        ("watermark-pair-or-minimum",),
         unseen=NO_RESERVE,
     ),
     Mutant(
-        "boost-wakes-no-one", "shmalloc/kernels/fallback.py",
-        (("        event(mem, claim, c.EV_BOOST)\n        wake_reclaimer(mem, claim, zone, 0)\n",
-          "        event(mem, claim, c.EV_BOOST)\n"),),
-        "the marks are raised, and the reclaimer that is to lower them again sleeps on",
-        "I_PROGRESS", ("watermark-boost-and-end",), unseen="no run has a reclaimer",
+        "watermarks-stay",
+        "shmalloc/kernels/zone.py",
+        (
+            (
+                "    store_relaxed(mem, at, load_relaxed(mem, at) - pages)\n"
+                "    set_watermarks(mem, zone)\n",
+                "    store_relaxed(mem, at, load_relaxed(mem, at) - pages)\n",
+            ),
+        ),
+        "pages go offline and the marks stay: the minimum is all that is left, or more",
+        "I_WATERMARK",
+        ("watermark-offline-and-take",),
+        ("contig",),
     ),
     Mutant(
-        "wake-above-minimum-alone", "shmalloc/kernels/waiters.py",
-        (("load_relaxed(mem, zone + c.Z_FREE) > 0:\n",
-          "load_relaxed(mem, zone + c.Z_FREE) > load_relaxed(\n"
-          "        mem, zone + c.Z_MIN\n    ):\n"),),
+        "watermark-before-lock",
+        "shmalloc/kernels/pages.py",
+        (
+            (
+                "    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take(mem, zone, order, gfp):\n",
+                "    may = may_take(mem, zone, order, gfp)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
+                "    if may:\n",
+            ),
+        ),
+        "the mark is compared before the zone is locked, as Linux does: two allocations pass on the"
+        " same page",
+        "I_WATERMARK",
+        ("watermark-two-takers",),
+        unseen=NO_RESERVE,
+    ),
+    Mutant(
+        "reserve-for-all",
+        WATERMARK,
+        (
+            (
+                "    if gfp & c.GFP_HIGH != 0:\n        least -= least >> 1\n",
+                "    if True:\n        least -= least >> 1\n",
+            ),
+        ),
+        "ordinary allocations have half of the reserve, too",
+        "I_WATERMARK",
+        ("watermark-two-takers",),
+        unseen=NO_RESERVE,
+    ),
+    Mutant(
+        "reserve-for-none",
+        WATERMARK,
+        (
+            (
+                "    if gfp & c.GFP_HIGH != 0:\n        least -= least >> 1\n",
+                "    if gfp & c.GFP_OOM != 0:\n        least -= least >> 1\n",
+            ),
+        ),
+        "GFP_HIGH has no part of the reserve: the minimum is memory that it never gets",
+        "I_WATERMARK",
+        ("watermark-reserve-and-ordinary", "watermark-object-of-reserve"),
+        unseen=NO_RESERVE,
+    ),
+    Mutant(
+        "boost-wakes-no-one",
+        "shmalloc/kernels/fallback.py",
+        (
+            (
+                "        event(mem, claim, c.EV_BOOST)\n"
+                "        wake_reclaimer(mem, claim, zone, 0)\n",
+                "        event(mem, claim, c.EV_BOOST)\n",
+            ),
+        ),
+        "the marks are raised, and the reclaimer that is to lower them again sleeps on",
+        "I_PROGRESS",
+        ("watermark-boost-and-end",),
+        unseen="no run has a reclaimer",
+    ),
+    Mutant(
+        "wake-above-minimum-alone",
+        "shmalloc/kernels/waiters.py",
+        (
+            (
+                "load_relaxed(mem, zone + c.Z_FREE) > 0:\n",
+                "load_relaxed(mem, zone + c.Z_FREE) > load_relaxed(\n"
+                "        mem, zone + c.Z_MIN\n    ):\n",
+            ),
+        ),
         "a free wakes sleepers only for pages above the minimum: one that may have the reserve"
         " sleeps beside it",
-        "I_PROGRESS", ("watermark-nofail-and-free",),
+        "I_PROGRESS",
+        ("watermark-nofail-and-free",),
         unseen="a sleeper wakes every 50 ms natively and looks again",
     ),
     Mutant(
-        "thisnode-anywhere", "shmalloc/kernels/gfp.py",
-        (("    return fixed(mem, zone_at(mem, zone_id) + c.Z_NODE) == home\n",
-          "    return fixed(mem, zone_at(mem, zone_id) + c.Z_NODE) >= home\n"),),
+        "thisnode-anywhere",
+        "shmalloc/kernels/gfp.py",
+        (
+            (
+                "    return fixed(mem, zone_at(mem, zone_id) + c.Z_NODE) == home\n",
+                "    return fixed(mem, zone_at(mem, zone_id) + c.Z_NODE) >= home\n",
+            ),
+        ),
         "GFP_THISNODE goes on to the next node when its own has no page",
-        "I_WATERMARK", ("watermark-home-and-away",), unseen="no workload sets the flag",
+        "I_WATERMARK",
+        ("watermark-home-and-away",),
+        unseen="no workload sets the flag",
     ),
     Mutant(
-        "slab-forgets-flags", "shmalloc/kernels/slab.py",
-        (("    order = mem[cache + cs.K_ORDER]\n"
-          "    pfn = slab_pages(mem, claim, order, gfp & c.GFP_OF_SLABS, cs.OWNER_SLAB)\n",
-          "    order = mem[cache + cs.K_ORDER]\n"
-          "    pfn = slab_pages(mem, claim, order, 0, cs.OWNER_SLAB)\n"),),
+        "slab-forgets-flags",
+        "shmalloc/kernels/slab.py",
+        (
+            (
+                "    order = mem[cache + cs.K_ORDER]\n"
+                "    pfn = slab_pages(mem, claim, order, gfp & c.GFP_OF_SLABS, cs.OWNER_SLAB)\n",
+                "    order = mem[cache + cs.K_ORDER]\n"
+                "    pfn = slab_pages(mem, claim, order, 0, cs.OWNER_SLAB)\n",
+            ),
+        ),
         "a slab grows by ordinary pages, whatever the flags of the object say",
-        "I_WATERMARK", ("watermark-object-of-reserve",), unseen="no workload sets the flag",
+        "I_WATERMARK",
+        ("watermark-object-of-reserve",),
+        unseen="no workload sets the flag",
     ),
-)  # fmt: skip
+)

@@ -263,7 +263,7 @@ def reserve_and_ordinary(name: str) -> Program:
         (take_page, take_two_of_the_reserve),
         check=half_is_taken,
         story="an allocation with GFP_HIGH may take half of a minimum of two pages, an ordinary one"
-        " none: whoever comes first, one page stays free",
+        " none: whichever comes first, one page stays free",
     )
 
 
@@ -365,6 +365,15 @@ def one_object_each(name: str, privileged: Kernel) -> Program:
 
 
 PROGRAMS = catalogue(
-    "watermark", two_takers, reserve_and_ordinary, pair_or_minimum, boost_and_end, nofail_and_free,
-    home_and_away, offline_and_take, object_of_reserve, size_of_reserve, objects_of_reserve,
-)  # fmt: skip
+    "watermark",
+    two_takers,
+    reserve_and_ordinary,
+    pair_or_minimum,
+    boost_and_end,
+    nofail_and_free,
+    home_and_away,
+    offline_and_take,
+    object_of_reserve,
+    size_of_reserve,
+    objects_of_reserve,
+)

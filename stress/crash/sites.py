@@ -43,6 +43,7 @@ from shmalloc.kernels import (
     sheaf,
     slab,
     slab_lists,
+    try_pages,
 )
 from shmalloc.kernels import cache as cache_kernels
 from shmalloc.structures.kernels import (
@@ -63,7 +64,8 @@ WRITING_WORDS = frozenset({
 })  # fmt: skip
 PUBLIC: tuple[Kernel, ...] = (
     pages.alloc_pages, pages_wait.alloc_pages_wait, pages_bulk.alloc_bulk, pages.free_pages,
-    pages.free_pages_of, pages_bulk.free_bulk, pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
+    pages.free_pages_of, pages_bulk.free_bulk, try_pages.try_alloc_pages, try_pages.try_free_pages,
+    pcp.drain_all, pcp.drain_cpu, pcp.pcp_decay,
     poison.poison_page, contig.isolate_range, contig.unisolate_range, contig.alloc_contig_range,
     contig.free_contig_range, contig.offline_range, contig.online_range, hotplug.unplug_cpu,
     hotplug.plug_cpu, cache_kernels.cache_alloc, cache_bulk.cache_alloc_bulk,

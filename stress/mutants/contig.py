@@ -96,8 +96,7 @@ MUTANTS = (
         "range-left-to-right", CONTIG,
         (("    at = pfn + (1 << order) - 1\n    while at >= pfn:\n",
           "    at = pfn\n    while at < pfn + (1 << order):\n"),
-         ("        event(mem, claim, c.EV_ALLOC)\n        at -= 1\n",
-          "        event(mem, claim, c.EV_ALLOC)\n        at += 1\n")),
+         ("at, owner)\n        at -= 1\n", "at, owner)\n        at += 1\n")),
         "a contiguous range is given out from the left: its head shrinks to one page first and"
         " leaves the others uncovered",
         "I_TAIL", ("contig-range-legal",), *WALKED,

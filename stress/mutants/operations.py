@@ -54,7 +54,7 @@ MUTANTS = (
                 "    if not is_slab_of(page_state(mem, pfn), cache_id):\n"
                 "        return c.E_STATE\n    cache",
             ),
-            ("            result = 0\n    unlock(mem, held)\n", "            result = 0\n"),
+            ("c.PO_OBJECT, at)\n    unlock(mem, held)\n", "c.PO_OBJECT, at)\n"),
             (
                 "    is_live,\n    list_state,\n",
                 "    is_live,\n    is_slab_of,\n    list_state,\n",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stress.mutants.mutant import Mutant
 
 INDEX = "shmalloc/kernels/index_store.py"
+ARRAYS = "shmalloc/kernels/store_arrays.py"
 PAGES = ("churn", "orders")
 ACCEPT = "shmalloc/kernels/accept.py"
 UNACCEPTED = ("--link-store", "index", "--geometry", "unaccepted=on")
@@ -50,8 +51,8 @@ MUTANTS = (
     ),
     Mutant(
         "index-one-array-for-all-orders",
-        INDEX,
-        (("fixed(mem, zone + c.Z_STORE) + before", "fixed(mem, zone + c.Z_STORE)"),),
+        ARRAYS,
+        (("(mem, zone + c.Z_STORE + level) + before", "(mem, zone + c.Z_STORE + level)"),),
         "the arrays of all orders begin at one place: blocks of two orders are written to one"
         " entry",
         "I_LIST_LINKS",

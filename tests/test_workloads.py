@@ -20,6 +20,7 @@ from stress.run.worker import MAX_STEPS
 from stress.seeds import derive
 from stress.workloads import WORKLOADS
 from stress.workloads.area import W_PEER, W_RANDOM, W_WORKERS, give_from, take_into
+from stress.workloads.kmalloc import unmake_classes
 from support.page_segment import SMALL, PageSegment
 from support.runs import compile_once
 
@@ -96,6 +97,7 @@ def played(engine_name, workload_name):
     audit, violations = stage.audit(), stage.violations()
     missed = [mark for mark in workload.marks if not stage.events(mark)]
     stage.finish()
+    get_engine(engine_name).call(unmake_classes, stage.mem, 0)
     stage.drain()
     return Played(operations, audit, violations, missed, stage.teardown())
 

@@ -102,11 +102,10 @@ _ARRAYS_RECOVERED = Reason(
     (PROGRAM,),
     "array_recovery.recover_arrays",
 )
-_NO_WORKLOAD = Reason(
-    "a workload is still to be written",
+_KEEPS_ITS_SLOT = Reason(
+    "a worker keeps its slot until its process ends, and may not leave it within a kernel, in which"
+    " its epoch is fixed: a workload, which is kernels, cannot call it",
     (NATIVE,),
-    "kmalloc.kfree kmalloc.kmalloc kmalloc.kmalloc_boot pages.free_pages_of "
-    "pcp.drain_all poison.poison_page reap.adopt_object reap.adopt_pages "
     "slots.release_slot",
 )
 _FLAGS = Reason(
@@ -133,7 +132,7 @@ REASONS = (
     _TICKET,
     _WITHIN_RECOVERY,
     _ARRAYS_RECOVERED,
-    _NO_WORKLOAD,
+    _KEEPS_ITS_SLOT,
 )
 REASON_OF: dict[tuple[str, str], Reason] = {
     (operation, column): reason

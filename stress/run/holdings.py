@@ -33,6 +33,7 @@ from stress.workloads.slabmix import MIX_CACHE_COUNT, MIX_CACHES
 
 Words = NDArray[np.int64]
 
+SLAB_READS = 10_000  # until one is not disturbed: each takes microseconds
 _ALLOCATOR_OWNERS = (cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN)
 
 
@@ -40,7 +41,8 @@ _ALLOCATOR_OWNERS = (cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN)
 class Holdings:
     """What is labelled with one life of a slot: page blocks, and the pages the owner map knows.
 
-    ``unknown_blocks``: those of which the owner map knows no page.
+    ``unknown_blocks``: those of which the owner map knows no page, without large ``kmalloc``s, for
+    which it has no entries.
     """
 
     blocks: int
@@ -147,29 +149,40 @@ class HoldingsReader:
             for head, order in zip(heads.tolist(), orders.tolist(), strict=True)
         ]
         mapped = frozenset(self._mapped(cpu).tolist())
-        unknown = sum(mapped.isdisjoint(block) for block in blocks)
+        large = (word1[heads] == cs.OWNER_LARGE).tolist()
+        unknown = sum(
+            mapped.isdisjoint(block)
+            for block, is_large in zip(blocks, large, strict=True)
+            if not is_large
+        )
         return Holdings(len(blocks), unknown, frozenset().union(*blocks), mapped)
 
     def objects(self, cpu: int, epoch: int) -> int:
         """Live objects that carry the word of this life, in slabs of any cache.
 
-        Others work meanwhile. A slab whose pair changes while it is read belongs to another worker,
-        since none takes from those of the dead or gives back to them; what was read of it may be of
-        another slab, and counts for nothing (docs/bugs.md 23).
+        Others work meanwhile, on the same slabs if caches are shared. What was read of a slab whose
+        pair changed meanwhile may be of another slab, and counts for nothing (docs/bugs.md 23): it
+        is read again. A slab with an object of the dead stays a slab.
         """
-        pairs = self._memmap.copy()
-        heads = np.flatnonzero((pairs[:, 0] & c.TYPE_MASK) == c.T_SLAB)
-        orders = pairs[heads, 0] >> c.ORDER_SHIFT & c.ORDER_MASK
-        ends = (heads + (1 << orders)) << self._ram.load(c.H_PAGE_SHIFT)
-        ends += self._layout.at["frames"] - cs.SLAB_NODE_WORDS
-        counts = pairs[heads, 1] >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
+        heads = np.flatnonzero((self._memmap[:, 0] & c.TYPE_MASK) == c.T_SLAB)
         word = epoch << c.LIFE_EPOCH_SHIFT | cpu + 1
-        found = 0
-        for head, end, count in zip(heads.tolist(), ends.tolist(), counts.tolist(), strict=True):
-            here = int((self._ram.array[end - count : end] == word).sum())
-            if here and np.array_equal(self._memmap[head], pairs[head]):
-                found += here
-        return found
+        return sum(self._objects_in(head, word) for head in heads.tolist())
+
+    def _objects_in(self, head: int, word: int) -> int:
+        """Objects in the slab at pfn ``head`` with an owner's word; 0 if it is none any more."""
+        for _ in range(SLAB_READS):
+            pair = self._memmap[head].copy()
+            word0, word1 = pair.tolist()
+            if word0 & c.TYPE_MASK != c.T_SLAB:
+                return 0
+            pages = 1 << (word0 >> c.ORDER_SHIFT & c.ORDER_MASK)
+            end = (head + pages) << self._ram.load(c.H_PAGE_SHIFT)
+            end += self._layout.at["frames"] - cs.SLAB_NODE_WORDS
+            count = word1 >> c.S_OBJECTS_SHIFT & c.S_OBJECTS_MASK
+            found = int((self._ram.array[end - count : end] == word).sum())
+            if np.array_equal(self._memmap[head], pair):
+                return found
+        raise AssertionError(f"the slab at pfn {head} changed during {SLAB_READS} reads")
 
     def _mapped(self, cpu: int) -> NDArray[np.intp]:
         return np.flatnonzero(self._owners & ((1 << ID_CLAIM_BITS) - 1) == cpu + 1)
@@ -191,6 +204,7 @@ class HoldingsReader:
         for cpu in keepers:
             at = self._layout.work(cpu) + MIX_CACHES
             kept.update(self._ram[at + i] - 1 for i in range(MIX_CACHE_COUNT))
+        kept.update(self._ram[cs.H_KMALLOC + i] - 1 for i in range(cs.KMALLOC_CLASSES))
         exist = np.flatnonzero(self._caches[:, cs.K_STATE] != cs.CACHE_NONE)
         return [cache for cache in exist.tolist() if cache not in kept]
 

@@ -32,6 +32,7 @@ from stress.oracles.bounds import check_bounds
 from stress.run.user_code import kernel_at, place_of
 from stress.spec import RunSpec
 from stress.workloads import OWN, WORKLOADS
+from stress.workloads.kmalloc import unmake_classes
 from stress.workloads.latency import clock
 from stress.workloads.pressure import pressure_give, pressure_take
 
@@ -47,6 +48,7 @@ _AUDITS: tuple[Kernel, ...] = (
     audit_teardown,
     check_bounds,
     drain_all,
+    unmake_classes,
 )
 _ALWAYS: tuple[Kernel, ...] = (boot, publish, clock, *_AUDITS)
 SAMPLING: tuple[Kernel, ...] = (set_clocks, find_stack, reserve_stack, publish_stack)

@@ -15,6 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.cpus import take
 from shmalloc.dialect import Kernel
 from shmalloc.engine import get_engine, when_waiting_long
@@ -44,6 +45,7 @@ from stress.trace.format import load
 from stress.trace.replay import Replay
 from stress.workloads import OWN, WORKLOADS
 from stress.workloads.area import W_PARAMETERS, W_PEER, W_RANDOM, W_SEQUENCE, W_WORKERS
+from stress.workloads.kmalloc import unmake_classes
 from stress.workloads.latency import LATENCY_WORDS
 from stress.workloads.pressure import PRESSURE_WORDS
 
@@ -75,6 +77,7 @@ def geometry_of(spec: RunSpec, plan: Plan | None = None) -> Geometry:
     """
     words = [WORKLOADS[name].work_words for name in spec.workloads]
     caches = CACHES_PER_WORKER * spec.workers + CACHES_OF_THE_DEAD * int(spec.kills)
+    caches += cs.KMALLOC_CLASSES * any(WORKLOADS[name].classes for name in spec.workloads)
     return spec.shape(
         page_bytes=PAGE_BYTES,
         cpus=spec.cpus,
@@ -223,10 +226,12 @@ class RunMemory:
     def tear_down(self, managed_pages: int) -> list[Violation]:
         """With everything given back, drained and recounted, all pages are free, merged, in service
         as at the start, and none is isolated."""
-        found = self._check(drain_all) or self._check(audit_teardown)
+        found = self._check(unmake_classes) or self._check(drain_all) or self._check(audit_teardown)
         end = self.snapshot()
-        if end.managed_pages != managed_pages:
+        retired = self._retired_pages()
+        if end.managed_pages + retired != managed_pages:
             expected = f"{managed_pages} managed pages as at the start"
+            expected += f", without {retired} that left service" if retired else ""
             found.append(_violation(c.I_TEARDOWN, "all zones", expected, str(end.managed_pages)))
         if end.isolated_pages:
             text = f"{end.isolated_pages} pages that stay isolated"
@@ -245,6 +250,15 @@ class RunMemory:
         sites = leak_report(owner, lambda word: int(words[word]), held).sites
         mine = [one for one in sites if not pid or pid in {holder.pid for holder in one.holders}]
         return tuple(one.line for one in mine[:MOST_SITES])
+
+    def _retired_pages(self) -> int:
+        """Pages that the descriptors say are out of service for good, if a workload made them so:
+        in a run of others every page that is gone is a finding."""
+        if not any(WORKLOADS[name].retires for name in self.spec.workloads):
+            return 0
+        geometry, at = self.layout.geometry, self.layout.at["memmap"]
+        words = self.ram.array[at : at + geometry.pages * c.D_WORDS : c.D_WORDS]
+        return int(np.count_nonzero(words & c.TYPE_MASK == c.T_POISONED))
 
     def _types_are_kept(self, claims: int) -> list[Violation]:
         """Only a claim changes a migratetype for good; one that a death interrupts is uncounted."""

@@ -14,12 +14,15 @@ from stress.workloads import (
     contig,
     frag,
     handoff,
+    handover,
     hotplug,
+    kmalloc,
     modules,
     nowait,
     oom_edge,
     orders,
     pfn_walker,
+    retire,
     slabmix,
     trace,
 )
@@ -94,6 +97,21 @@ _ALL = (
         marks=(c.EV_ALLOC, c.EV_FREE, c.EV_REMOTE_FREE), least_workers=2,
         unfit={"kill": _HANDS_OVER},
     ),
+    Workload(
+        "kmalloc", kmalloc.kmalloc_step, kmalloc.kmalloc_finish, work_words=kmalloc.KMALLOC_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_OBJ_ALLOC, c.EV_OBJ_FREE, c.EV_PAGE_LARGE),
+        classes=True,
+    ),
+    Workload(
+        "handover", handover.handover, handover.handover_finish,
+        work_words=handover.HANDOVER_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_OBJ_ALLOC, c.EV_OBJ_FREE),
+        classes=True,
+    ),
+    Workload(
+        "retire", retire.retire, retire.retire_finish, work_words=retire.RETIRE_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_SPLIT, c.EV_MERGE, c.EV_POISONED), retires=True,
+    ),
     Workload(  # its work area is as long as the recording: stress/trace/compile.py
         "trace", trace.trace_step, trace.trace_finish, work_words=0,
         marks=(c.EV_ALLOC, c.EV_FREE),
@@ -104,8 +122,9 @@ _ALL = (
     ),
 )  # fmt: skip
 WORKLOADS = {workload.name: workload for workload in _ALL}
-# A dead worker's arrays cannot be taken over, and a trace wants a file.
-BY_NAME_ONLY = ("arrays", "trace")
+# A dead worker's arrays cannot be taken over, memory that is retired is missing from the rest of a
+# run, and a trace wants a file.
+BY_NAME_ONLY = ("arrays", "retire", "trace")
 OWN = tuple(WORKLOADS)
 DEFAULT_WORKLOADS = tuple(name for name in OWN if name not in BY_NAME_ONLY)
 

@@ -49,6 +49,8 @@ class Workload:
     file: str | None = None  # a recording that ``prepare`` of its own module puts into the segment
     in_flight: int = 1  # most blocks allocated but not yet in the owner map, besides
     in_flight_pageblocks: int = 0  # every page of as many pageblocks
+    classes: bool = False  # whether it makes the caches of kmalloc
+    retires: bool = False  # whether pages leave service for good
     least_workers: int = 1  # what it tests happens between that many
     unfit: Mapping[str, str] = field(default_factory=dict)  # fault -> why it cannot run under it
 

@@ -142,15 +142,20 @@ def contig_give(mem: Memory, claim: Claim, slot: WordIndex) -> None:
 
 @kernel
 def contig_check(mem: Memory, claim: Claim, start: Pfn, end: Pfn, kind: int) -> None:
-    """A range that this worker isolated or took offline is still so, and on no per-CPU list."""
+    """A range that this worker isolated or took offline is still so, and on no per-CPU list.
+
+    A page of it may have been out of service for good before.
+    """
     check_unlisted(mem, claim, start, end)
     for at in range(start, end, 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)):
         if block_mt(mem, at) != c.MT_ISOLATE:
             report(
                 mem, claim, c.X_LOST_OWNER, at, c.IS_MT | c.MT_ISOLATE, c.IS_MT | block_mt(mem, at)
             )
-        elif kind == KIND_OFFLINE and type_of(page_state(mem, at)) != c.T_OFFLINE:
-            report(mem, claim, c.X_LOST_OWNER, at, c.IS_TYPE | c.T_OFFLINE, page_state(mem, at))
+        elif kind == KIND_OFFLINE:
+            found = page_state(mem, at)
+            if type_of(found) != c.T_OFFLINE and type_of(found) != c.T_POISONED:
+                report(mem, claim, c.X_LOST_OWNER, at, c.IS_TYPE | c.T_OFFLINE, found)
 
 
 @kernel

@@ -128,9 +128,8 @@ MUTANTS = (
     ),
     Mutant(
         "account-to-wrong-type", BUDDY,
-        (("    account(mem, zone, mt, -(1 << order))\n    w0 = page_state(mem, pfn)  # unlinking",
-          "    account(mem, zone, given_mt, -(1 << order))\n"
-          "    w0 = page_state(mem, pfn)  # unlinking"),),
+        (("(mem, zone, mt, -(1 << order))\n    accept_for",
+          "(mem, zone, given_mt, -(1 << order))\n    accept_for"),),
         "an isolated block is taken and the count of the type that was asked for goes down: both"
         " counters are wrong from then on",
         "I_CONSERVATION", ("contig-range-alloc", "contig-offline-alloc"), ("contig",),

@@ -300,6 +300,7 @@ EV_TAKEOVER = 45  # locks taken over from the dead
 EV_DRAIN_SKIP = 46  # drains that left out lists, whose lock's owner did not run
 EV_RECLAIM_WAKE = 47  # a reclaimer was woken
 EV_BOOST = 48  # watermarks raised, since migratetypes began to mix in a pageblock
+EV_RECLAIM = 49  # passes of a reclaimer
 EV_DEFER = 50  # frees by try_ kernels that found a lock held: put on a deferred list
 EV_DEFER_DRAIN = 51  # deferred frees that the next holder of the lock finished
 EV_ACCEPT = 52  # pageblocks accepted

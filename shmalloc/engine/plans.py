@@ -51,6 +51,8 @@ ARENA: dict[str, tuple[str, ...]] = {
     "pcp": ("drain_all",),
     "poison": ("poison_page",),
     "reap": ("adopt_object", "adopt_pages", "reap"),
+    "reclaim": ("disarm_reclaim",),
+    "reclaimer": ("all_balanced", "arm_reclaim", "reclaim_pass", "reclaim_rest"),
     "recover": ("recover", "unblock"),
     "shared_arrays": (
         "drop_array",

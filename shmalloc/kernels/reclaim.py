@@ -4,9 +4,10 @@
 
     H_RECLAIM   odd while a reclaimer sleeps; made even to wake it (as H_WAKE, waiters.py)
 
-A reclaimer makes the word odd, then looks whether each zone is balanced (watermark.py), and sleeps
-on the word only if all are. An allocation that finds a zone below its low mark looks at the word
-afterwards: so either the reclaimer has seen what it saw, or it finds the word odd and wakes it.
+A reclaimer (reclaimer.py) makes the word odd, then looks whether each zone is balanced
+(watermark.py) and does what it can, and sleeps only on that word. An allocation that finds a zone
+below its low mark looks at the word afterwards: so either the reclaimer has seen what it saw, or it
+finds the word odd and wakes it.
 """
 
 from __future__ import annotations
@@ -21,10 +22,22 @@ from shmalloc.words import cas, load, wake
 
 @unit
 def wake_reclaimer(mem: Memory, claim: Claim, zone: ZoneWords, order: Order) -> None:
-    """Wake a sleeping reclaimer, if the zone has no block of ``order`` above its high mark."""
+    """Wake the sleeping reclaimers, if the zone has no block of ``order`` above its high mark.
+
+    All of them: each process has callbacks of its own, and one that is woken may be about to die.
+    """
     ticket = load(mem, c.H_RECLAIM)
     if ticket & 1 == 0 or is_balanced(mem, zone, order):
         return
-    if cas(mem, c.H_RECLAIM, ticket, ticket + 1):
-        wake(mem, c.H_RECLAIM, 1)
-        event(mem, claim, c.EV_RECLAIM_WAKE)
+    disarm_reclaim(mem, claim)
+
+
+@unit
+def disarm_reclaim(mem: Memory, claim: Claim) -> int:
+    """End the rest of all reclaimers; 1, or 0 if none has armed the word."""
+    ticket = load(mem, c.H_RECLAIM)
+    if ticket & 1 == 0 or not cas(mem, c.H_RECLAIM, ticket, ticket + 1):
+        return 0
+    wake(mem, c.H_RECLAIM, c.MAX_CLAIMS)
+    event(mem, claim, c.EV_RECLAIM_WAKE)
+    return 1

@@ -279,11 +279,12 @@ def wake_sleepers(mem: Memory) -> None:
     """Wake all sleepers: for a lock, for memory, or for their turn to recover.
 
     The dead process may have received their wake-up and died; or it was about to wake them and had
-    already disarmed H_WAKE, or left H_RECOVERY, so that no other process would (docs/bugs.md 7,
-    17).
+    already disarmed H_WAKE or H_RECLAIM, or left H_RECOVERY, so that no other process would
+    (docs/bugs.md 7, 17).
     """
     wake(mem, c.H_WAKE, c.MAX_CLAIMS)
     wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)
+    wake(mem, c.H_RECLAIM, c.MAX_CLAIMS)
     wake_all(mem, c.H_CACHES_LOCK)
     for zone_id in range(fixed(mem, c.H_ZONES)):
         wake_all(mem, zone_at(mem, zone_id) + c.Z_LOCK)

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.reclaiming import ReclaimOperations
 from shmalloc.sizes import format_bytes
 from shmalloc.structures.atomics import Atomic, AtomicPair
 from shmalloc.structures.dicts import Dict
@@ -52,7 +53,6 @@ from shmalloc.structures.names import ST_NAME, live_entries, words_of
 from shmalloc.structures.pools import Pool, description
 from shmalloc.structures.queues import Queue
 from shmalloc.structures.waiting import deadline_of
-from shmalloc.without_waiting import TryOperations
 
 S = TypeVar("S", bound=Structure)
 PLACE_BYTES = 64
@@ -63,7 +63,7 @@ KINDS: dict[int, type[Structure]] = {
 }
 
 
-class StructureOperations(TryOperations):
+class StructureOperations(ReclaimOperations):
     """Atomic values, locks and containers that any process of the arena may use."""
 
     def _bind(self) -> None:

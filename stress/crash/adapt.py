@@ -65,6 +65,8 @@ STOPS = "zone-stopped lists-stopped all-stopped descriptor-stopped index-stopped
 LOCKS_HELD = [
     f"try-{name}" for name in f"{STOPS} free-drain free-free-drain-3 free-alloc wake".split()
 ]
+ASKED = "a reclaimer rests while nothing is asked for: who would have asked may be dead"
+WITHOUT_REST = ("reclaim-shrink", "reclaim-pass")
 
 
 def left_out(name: str) -> str:
@@ -76,6 +78,8 @@ def left_out(name: str) -> str:
         return ONLY_WAKER
     if name in RECOVERERS:
         return RECOVERER
+    if name.startswith("reclaim-") and name not in WITHOUT_REST:
+        return ASKED
     if name == "slab-destroy-stopped":
         return STOPPED
     if name.startswith("stray-"):

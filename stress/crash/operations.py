@@ -79,7 +79,7 @@ from stress.crash.object_actions import (
     reap_absent,
 )
 from stress.crash.operation import Operation
-from stress.crash.try_operations import try_operations
+from stress.crash.try_operations import reclaim_operation, try_operations
 from stress.programs.held import OBJECTS
 from stress.programs.initial_state import InitialState, reshaped
 from stress.programs.slab import EXACT_EACH, ONE_EACH, idle, shrink, take_and_put
@@ -396,6 +396,7 @@ _PLAIN = {
         *_owners(),
         *array_operations(),
         *try_operations(),
+        reclaim_operation(),
     )
 }
 OPERATIONS = _PLAIN | {op.name: op for op in _varied(_PLAIN)}

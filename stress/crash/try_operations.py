@@ -11,6 +11,7 @@ from stress.crash.actions import drain_every_list, page_churn, page_churn_1, zon
 from stress.crash.initial_states import pages
 from stress.crash.operation import Operation
 from stress.programs.initial_state import InitialState
+from stress.programs.reclaim import one_pass, take_below_low
 from stress.programs.try_pages import defer, in_a_callback, try_put, try_take
 
 State = Callable[[], InitialState]
@@ -40,6 +41,22 @@ def with_marked(**changes: Any) -> InitialState:
     """A page that was marked for poison while it was in use is on the deferred list."""
     state = pages(**changes).take(0).mark_held(0)
     return defer(state, 0, 0)
+
+
+def with_page_of_another(**changes: Any) -> InitialState:
+    """A zone whose marks are 4, 5 and 6; CPU 1 keeps pages on its list."""
+    state = InitialState.booted(9, max_order=1, min_free_pages=4, pcp_high=2, **changes)
+    return state.keep(1, 2).take(1)
+
+
+def reclaim_operation() -> Operation:
+    """A reclaimer dies in its pass."""
+    return Operation(
+        "reclaim-pass",
+        with_page_of_another,
+        (one_pass, take_below_low),
+        "a pass of the reclaimer beside an allocation below the low mark",
+    )
 
 
 def try_operations() -> list[Operation]:

@@ -16,6 +16,7 @@ from stress.mutants import (
     nowait,
     operations,
     pcp,
+    reclaim,
     recovery,
     slab,
     stores,
@@ -37,6 +38,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "watermarks": watermarks.MUTANTS,
     "nowait": nowait.MUTANTS,
     "operations": operations.MUTANTS,
+    "reclaim": reclaim.MUTANTS,
     "structures": (*structures.MUTANTS, *dicts.MUTANTS),
 }
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for part in PARTS.values() for mutant in part}

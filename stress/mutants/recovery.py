@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-keeps-its-turn", RECOVER,
-        (("    wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)\n    wake_all", "    wake_all"),),
+        (("    wake(mem, c.H_RECOVERY, c.MAX_CLAIMS)\n    wake(mem", "    wake(mem"),),
         "a process that left the recovery and died before it woke the next leaves it asleep",
         "I_PROGRESS", ("crash:recover-recover",), unseen=LOOKS_AGAIN,
         precedent="docs/bugs.md 17",

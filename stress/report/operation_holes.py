@@ -78,6 +78,21 @@ _STRUCTURES = Reason(
     "ring.queue_take_wait robust.make_consistent robust.robust_abandon "
     "robust.robust_lock robust.robust_unlock",
 )
+_DISARMED = Reason(
+    "it is what wake_reclaimer does behind its look, in reclaim-wake and in the workload reclaim",
+    (PROGRAM, CRASH, NATIVE),
+    "reclaim.disarm_reclaim",
+)
+_RESTS = Reason(
+    "it writes nothing; reclaim-wake explores it, and tests/test_reclaimer.py runs the loop",
+    (CRASH, NATIVE),
+    "reclaimer.all_balanced reclaimer.reclaim_rest",
+)
+_ARMED = Reason(
+    "the word is no promise, and needs no recovery; reclaim-wake explores it",
+    (CRASH,),
+    "reclaimer.arm_reclaim",
+)
 _TICKETS = Reason(
     "tickets are sent by pickle, which no kernel does: tox -e array-storm sends, loads and kills"
     " natively",
@@ -128,6 +143,9 @@ REASONS = (
     _WITHIN,
     _ONE_SWAP,
     _STRUCTURES,
+    _DISARMED,
+    _ARMED,
+    _RESTS,
     _TICKETS,
     _TICKET,
     _WITHIN_RECOVERY,

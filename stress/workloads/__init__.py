@@ -23,6 +23,7 @@ from stress.workloads import (
     orders,
     pfn_walker,
     retire,
+    reclaim,
     slabmix,
     trace,
 )
@@ -63,6 +64,10 @@ _ALL = (
     Workload(
         "oom-edge", oom_edge.oom_edge, oom_edge.oom_edge_finish, work_words=oom_edge.OOM_WORDS,
         marks=(c.EV_FAIL, c.EV_WAIT), shared_marks=(c.EV_WAKE,),
+    ),
+    Workload(
+        "reclaim", reclaim.reclaim, reclaim.reclaim_finish, work_words=reclaim.RECLAIM_WORDS,
+        marks=(c.EV_ALLOC, c.EV_FREE, c.EV_RECLAIM, c.EV_RECLAIM_WAKE),
     ),
     Workload(
         "slabmix", slabmix.slabmix, slabmix.slabmix_finish, work_words=slabmix.SLABMIX_WORDS,

@@ -1,0 +1,180 @@
+"""Programs about the reclaimer: it does not sleep while a zone has too little memory.
+
+The zone has nine pages, of which four stay free for those with a reserve: its low mark is 5, its
+high one 6. The allocating CPU takes a pair, which leaves the zone above the low mark, and then one
+page, which does not. The reclaimer keeps a page, and gives it back when it has work. A lost wake-up
+is a deadlock: it sleeps although the zone is below its low mark.
+"""
+
+from __future__ import annotations
+
+from shmalloc.dialect import kernel
+from shmalloc.kernels.cache_set import cache_create
+from shmalloc.kernels.reclaimer import all_balanced, arm_reclaim, reclaim_pass, reclaim_rest
+from shmalloc.units import Claim, Memory, Pfn
+from stress.machine.program import Program
+from stress.programs.checks import destroyed_or_busy, objects_are_sound, pages_are_sound
+from stress.programs.held import object_put, page_take, zone_put
+from stress.programs.initial_state import InitialState, catalogue
+from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH
+from stress.programs.slab import destroy as destroy_cache
+
+PAGES = 9
+LEAST = 4
+
+
+@kernel
+def take_below_low(mem: Memory, claim: Claim) -> Pfn:
+    page_take(mem, claim, 0, 1)
+    return page_take(mem, claim, 1, 0)
+
+
+@kernel
+def take_one_more(mem: Memory, claim: Claim) -> Pfn:
+    return page_take(mem, claim, 0, 0)
+
+
+@kernel
+def keep_until_asked(mem: Memory, claim: Claim) -> int:
+    """The loop of a reclaimer whose only memory is a page of its own."""
+    while True:
+        ticket = arm_reclaim(mem)
+        if not all_balanced(mem):
+            return zone_put(mem, claim, 0)
+        while reclaim_rest(mem, claim, ticket) == 0:
+            pass
+
+
+@kernel
+def work_until_asked(mem: Memory, claim: Claim) -> int:
+    """Two rounds of a reclaimer; the second one when it is woken."""
+    ticket = arm_reclaim(mem)
+    given = reclaim_pass(mem, claim)
+    if given == 0 and all_balanced(mem):
+        while reclaim_rest(mem, claim, ticket) == 0:
+            pass
+        given = reclaim_pass(mem, claim)
+    return given
+
+
+@kernel
+def rest_until_asked(mem: Memory, claim: Claim) -> int:
+    """A reclaimer that sleeps, unless it has work already."""
+    ticket = arm_reclaim(mem)
+    if all_balanced(mem):
+        while reclaim_rest(mem, claim, ticket) == 0:
+            pass
+    return 0
+
+
+@kernel
+def one_pass(mem: Memory, claim: Claim) -> int:
+    return reclaim_pass(mem, claim)
+
+
+@kernel
+def destroy_and_make(mem: Memory, claim: Claim) -> int:
+    """Another cache takes the place of the first one, if that could be destroyed."""
+    result = destroy_cache(mem, claim)
+    if result == 0:
+        result = min(+cache_create(mem, claim, FOUR_IN_A_SLAB, 0, ONE_EACH, 0), 0)
+    return result
+
+
+@kernel
+def destroyed_beside_a_page(mem: Memory) -> int:
+    """``destroyed_or_busy``, when CPU 0 has freed the page that it holds."""
+    zone_put(mem, 0, 0)
+    return destroyed_or_busy(mem)
+
+
+@kernel
+def put_and_stay(mem: Memory, claim: Claim) -> int:
+    return object_put(mem, claim, 0)
+
+
+def low_zone(cpus: int = 2, **changes: object) -> InitialState:
+    """The last CPU holds two pages, of nine; seven are free."""
+    state = InitialState.booted(PAGES, max_order=1, cpus=cpus, min_free_pages=LEAST, **changes)
+    return state.take(cpus - 1).take(cpus - 1, 1)
+
+
+def wake(name: str) -> Program:
+    return low_zone().program(
+        name,
+        (take_below_low, keep_until_asked),
+        check=pages_are_sound,
+        story="the slow path of an allocation loads H_RECLAIM behind its look at the marks, the"
+        " reclaimer arms it before its look: one of the two sees the other, or it sleeps for ever",
+    )
+
+
+def wake_3(name: str) -> Program:
+    return low_zone(3).program(
+        name,
+        (take_one_more, take_below_low, keep_until_asked),
+        check=pages_are_sound,
+        story="two allocations find too little memory at once: one of them disarms the word, while"
+        " the reclaimer arms it again for the next pass",
+    )
+
+
+def two_sleep_3(name: str) -> Program:
+    return low_zone(3).program(
+        name,
+        (take_below_low, rest_until_asked, rest_until_asked),
+        check=pages_are_sound,
+        story="the reclaimers of two processes sleep on one armed word, each for memory that only"
+        " it can give back: one wake-up must reach both",
+    )
+
+
+def drain(name: str) -> Program:
+    state = InitialState.booted(PAGES, max_order=1, cpus=2, min_free_pages=LEAST, pcp_high=2)
+    return (
+        state.keep(1, 2)
+        .take(1)
+        .program(
+            name,
+            (take_below_low, work_until_asked),
+            check=pages_are_sound,
+            story="the pages that bring the zone above its marks lie on the list of CPU 1; the pass"
+            " drains it under P_LOCK while CPU 0 allocates",
+        )
+    )
+
+
+def shrink(name: str) -> Program:
+    state = InitialState.booted(8, caches=1, page_bytes=256, min_free_pages=5)
+    state.with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    for slot in range(4):
+        state.take_object(1, slot)
+    state.take_object(0)
+    for slot in range(4):
+        state.put_object(1, slot)
+    return state.program(
+        name,
+        (put_and_stay, one_pass),
+        check=objects_are_sound,
+        story="a pass empties sheaves and releases slabs under H_CACHES_LOCK while an object of one"
+        " of these slabs is freed",
+    )
+
+
+def destroy(name: str) -> Program:
+    state = InitialState.booted(8, caches=1, page_bytes=256, min_free_pages=5)
+    state.with_cache(FOUR_IN_A_SLAB, ONE_EACH)
+    for slot in range(2):
+        state.take_object(1, slot)
+    for slot in range(2):
+        state.put_object(1, slot)
+    return state.take(0).program(
+        name,
+        (destroy_and_make, one_pass),
+        check=destroyed_beside_a_page,
+        story="a cache is destroyed and another one made in its place while a pass empties sheaves:"
+        " K_STATE is looked at under H_CACHES_LOCK, or the new cache opens a lock that is held",
+    )
+
+
+PROGRAMS = catalogue("reclaim", wake, wake_3, two_sleep_3, drain, shrink, destroy)

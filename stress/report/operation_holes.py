@@ -133,7 +133,15 @@ _PAUSE = Reason(
     COLUMNS,
     "waiters.pause_for_memory",
 )
+_STACKS = Reason(
+    "Python calls it with a stack of its own, which no kernel has; tests/test_page_owner.py and"
+    " tests/test_page_owner_entries.py do",
+    COLUMNS,
+    "page_owner.enter_stack page_owner.set_clocks stack_depot.find_stack "
+    "stack_depot.publish_stack stack_depot.reserve_stack",
+)
 REASONS = (
+    _STACKS,
     _FLAGS,
     _PAUSE,
     _QUIESCENT,

@@ -22,8 +22,8 @@ from stress.workloads import (
     oom_edge,
     orders,
     pfn_walker,
-    retire,
     reclaim,
+    retire,
     slabmix,
     trace,
 )

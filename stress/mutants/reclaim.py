@@ -13,7 +13,7 @@ MUTANTS = (
         "shmalloc/kernels/pages.py",
         (
             (
-                "        wake_reclaimers(mem, claim, order)\n    pfn = found",
+                "        wake_reclaimers(mem, claim, order, gfp)\n    pfn = found",
                 "        pass\n    pfn = found",
             ),
         ),

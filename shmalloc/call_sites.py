@@ -92,7 +92,13 @@ class CallSites:
         def watched(claim: int, *arguments: int) -> Any:
             if not alone:
                 result = call(claim, *arguments)
-                self.look(claim)
+                # A call that never waits does not wait here either: another thread may hold our
+                # turn while it waits for memory. Its look finds our entries, too.
+                if self._turn.acquire(blocking=False):
+                    try:
+                        self.look(claim)
+                    finally:
+                        self._turn.release()
                 return result
             with self._turn:
                 result = call(claim, *arguments)

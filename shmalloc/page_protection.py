@@ -9,7 +9,10 @@ a map of its own, so what is possible is this:
   are free at that moment away from the process that calls.
 - A page that is allocated again, by whichever process, faults once more in a process that has it
   protected. The handler sees in its descriptor that it has an owner, gives it back to the process
-  and lets the instruction go on. So a protection may be stale and does no harm.
+  and lets the instruction go on. A stale protection therefore costs an access of ours one fault.
+  A system call that is given such a page is no instruction of ours: it fails with EFAULT. Touch the
+  pages that another process allocated, or that came by a call which is not ``alloc_pages``, before
+  the system reads or writes them.
 
 Of a page that has no owner the handler prints what it is, who of this process freed it, and the
 stack; then the process dies of the signal as it would have without the handler. A handler may call
@@ -96,13 +99,14 @@ class PageProtection:
     def resolves(self, address: int) -> bool:
         """Whether a fault at ``address`` may be tried again; if not, and it is ours, it was told.
 
-        It may if the page has an owner: then only this process did not know.
+        It may if the page has an owner: then only this process did not know. A page that is broken,
+        offline or a hole has none, as one that is free has none.
         """
         pfn = (address - self._frames) // self._bytes
         if self._segment.closed or not 0 <= pfn < self._segment.geometry.pages:
             return False
         head, word0 = self._covering(pfn)
-        if word0 & c.TYPE_MASK not in (c.T_FREE, c.T_PCP):
+        if word0 & c.TYPE_MASK in (c.T_ALLOCATED, c.T_SLAB):
             self.allow(pfn, 0)
             self.given_back += 1
             return True

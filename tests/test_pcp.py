@@ -5,8 +5,10 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.kernels import pcp_lists
+from shmalloc.kernels.pcp import spin_or_skip
 from support import driver
 from support.page_segment import SMALL, PageSegment
+from support.pauses import WORD, Action, Scripted, becomes, called_off, nothing, owner
 
 
 @pytest.fixture(params=["array", "list"])
@@ -120,3 +122,25 @@ def test_an_allocation_finds_pages_that_hide_on_other_cpus(world):
 def test_list_index_and_order_are_inverse(order, mt):
     world = PageSegment(get_engine("interpreted"))
     assert pcp_lists.pcp_order(world.mem, pcp_lists.pcp_index(world.mem, order, mt)) == order
+
+
+# --- a wait for the lists of another CPU ---------------------------------------------------------
+def waiting_for_lists(*script: Action, held: int) -> tuple[Scripted, int]:
+    mem = Scripted(*script, held=held)
+    called_off(2)(mem)  # an earlier wait for the same lock, which went on
+    return mem, mem.call(spin_or_skip, WORD, 2)
+
+
+def test_lists_that_become_free_are_taken_whatever_called_off_an_earlier_wait():
+    mem, got = waiting_for_lists(nothing, becomes(0), held=owner(6))
+    assert (got, mem[WORD]) == (1, owner(2))
+
+
+def test_lists_of_a_cpu_that_is_unplugged_meanwhile_are_not_waited_for():
+    mem, got = waiting_for_lists(nothing, becomes(c.LOCK_OFFLINE), held=owner(6))
+    assert (got, mem[WORD]) == (0, c.LOCK_OFFLINE)
+
+
+def test_a_wait_for_lists_that_is_called_off_ends_counted():
+    mem, got = waiting_for_lists(nothing, called_off(2), held=owner(6))
+    assert (got, mem[WORD], mem.count(2, c.EV_DRAIN_SKIP)) == (c.E_AGAIN, owner(6), 1)

@@ -49,7 +49,7 @@ from shmalloc.units import (
     ZoneId,
     ZoneWords,
 )
-from shmalloc.words import cas, fixed, give_way, load_relaxed, notice
+from shmalloc.words import cas, fixed, give_way, load_relaxed, notice, store_relaxed
 
 
 @kernel
@@ -177,7 +177,11 @@ def spin_or_skip(mem: Memory, at: WordIndex, claim: Claim) -> int:
     Does not check counts first: a count read without the lock can miss blocks that a refill has
     pushed but not yet counted, and the drain would leave pages behind (Linux 66eca1021a42).
     """
-    while not cas(mem, at, 0, owner_word(mem, claim)):
+    me = owner_word(mem, claim)
+    if cas(mem, at, 0, me):
+        return 1
+    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)  # of an earlier wait that went on
+    while not cas(mem, at, 0, me):
         if load_relaxed(mem, at) == c.LOCK_OFFLINE:
             return 0
         if load_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP) == at:

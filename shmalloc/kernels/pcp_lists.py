@@ -8,8 +8,8 @@
 In list form the chain runs through the second word of the nodes. Where a node is nothing else (link
 stores ``page`` and ``table``) its first word is the complement of the second one: a stray write to
 the page changes one of them and is noticed before the link is followed. The list then ends there:
-the block is marked, P_DAMAGED is set, and the CPU's lists are made anew from the descriptors before
-anything else is taken from them (pcp_repair.py).
+the block is marked, P_DAMAGED is set, and the next refill or drain makes the CPU's lists anew from
+the descriptors (pcp_repair.py).
 
 All of it is plain data under P_LOCK. Capacity and marks are the caller's (pcp.py).
 """

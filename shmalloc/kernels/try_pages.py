@@ -9,7 +9,8 @@ An allocation takes a block from the CPU's list, else from the zone, else there 
 a lock was held, E_NOMEM if not. It drains nothing and does not wake what would bring memory. A free
 cannot fail: it goes to the CPU's list if that has room, else to the zone, else on the zone's
 deferred list (deferred.py). An interrupted kernel of the same claim is another process to them, as
-far as memory is concerned: they write no intent and no other word of the claim's record.
+far as memory is concerned: they write no intent. Of the claim's record they write what is counted
+and drawn (events, injected faults, samples), and a count that they interrupt may be lost.
 
 A compare-exchange is tried again in two places, each time because another process has made
 progress: on the deferred list, and to release a lock whose flags a sleeper has changed.

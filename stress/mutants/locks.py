@@ -39,7 +39,9 @@ MUTANTS = (
     ),
     Mutant(
         "drain-acquires-nothing", "shmalloc/kernels/pcp.py",
-        (("    while not cas(mem, at, 0, owner_word(mem, claim)):\n"
+        (("    if cas(mem, at, 0, me):\n        return 1\n",
+          "    if load_relaxed(mem, at) == 0:\n        return 1\n"),
+         ("    while not cas(mem, at, 0, me):\n"
           "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n",
           "    while load_relaxed(mem, at) != 0:\n"
           "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n"),),

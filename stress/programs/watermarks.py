@@ -30,6 +30,7 @@ from stress.programs.held import (
     ONLY_CACHE,
     ONLY_ZONE,
     block_pfn,
+    hold_object,
     let_go,
     receive,
     slot_at,
@@ -120,32 +121,28 @@ def end_the_boost(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
-def keep_object(mem: Memory, claim: Claim, slot: int, address: ObjectAddress) -> ObjectAddress:
-    if address >= 0:
-        mem[slot_at(mem, claim, FIRST_OBJECT + slot)] = address
-    return address
-
-
-@kernel
 def object_of_the_reserve(mem: Memory, claim: Claim) -> ObjectAddress:
     gfp = c.GFP_ATOMIC | c.GFP_ZERO
-    return keep_object(mem, claim, 0, cache_alloc_gfp(mem, claim, ONLY_CACHE, gfp))
+    return hold_object(mem, claim, 0, cache_alloc_gfp(mem, claim, ONLY_CACHE, gfp))
 
 
 @kernel
 def size_of_the_reserve(mem: Memory, claim: Claim) -> ObjectAddress:
-    return keep_object(mem, claim, 0, kmalloc_gfp(mem, claim, OBJECT_BYTES, c.GFP_ATOMIC))
+    return hold_object(mem, claim, 0, kmalloc_gfp(mem, claim, OBJECT_BYTES, c.GFP_ATOMIC))
 
 
 @kernel
 def ordinary_object(mem: Memory, claim: Claim) -> ObjectAddress:
-    return keep_object(mem, claim, 0, cache_alloc_gfp(mem, claim, ONLY_CACHE, 0))
+    return hold_object(mem, claim, 0, cache_alloc_gfp(mem, claim, ONLY_CACHE, 0))
 
 
 @kernel
 def objects_of_the_reserve(mem: Memory, claim: Claim) -> int:
     at = slot_at(mem, claim, FIRST_OBJECT)
-    return cache_alloc_bulk_gfp(mem, claim, ONLY_CACHE, 1, at, c.GFP_ATOMIC)
+    got = cache_alloc_bulk_gfp(mem, claim, ONLY_CACHE, 1, at, c.GFP_ATOMIC)
+    if got == 1:
+        hold_object(mem, claim, 0, mem[at])
+    return got
 
 
 # --- what must hold ------------------------------------------------------------------------------
@@ -238,7 +235,7 @@ def boost_has_ended(mem: Memory) -> int:
 
 @kernel
 def only_the_reserve_was_for_it(mem: Memory) -> int:
-    """CPU 0, which may use the reserve, has its object, all zeroes; CPU 1 has none."""
+    """CPU 0, which may use the reserve, has its object; CPU 1 has none."""
     address = mem[slot_at(mem, 0, FIRST_OBJECT)]
     if address == 0 or mem[slot_at(mem, 1, FIRST_OBJECT)] != 0:
         report(mem, 0, c.I_WATERMARK, c.AT_ZONE | ONLY_ZONE, 1, int(address != 0))

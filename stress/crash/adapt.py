@@ -67,8 +67,6 @@ LOCKS_HELD = [
 ]
 ASKED = "a reclaimer rests while nothing is asked for: who would have asked may be dead"
 WITHOUT_REST = ("reclaim-shrink", "reclaim-pass")
-KMALLOC = "its cache is one of kmalloc, which the check of a case would have to destroy"
-OF_KMALLOC = [f"watermark-{name}-of-reserve" for name in ("object", "objects", "size")]
 
 
 def left_out(name: str) -> str:
@@ -82,8 +80,6 @@ def left_out(name: str) -> str:
         return RECOVERER
     if name.startswith("reclaim-") and name not in WITHOUT_REST:
         return ASKED
-    if name in OF_KMALLOC:
-        return KMALLOC
     if name == "slab-destroy-stopped":
         return STOPPED
     if name.startswith("stray-"):

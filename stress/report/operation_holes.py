@@ -124,9 +124,8 @@ _KEEPS_ITS_SLOT = Reason(
     "slots.release_slot",
 )
 _FLAGS = Reason(
-    "its writes are those of cache_alloc and kmalloc, which are tried; with flags only the programs"
-    " watermark-...-of-reserve call it",
-    (CRASH, NATIVE),
+    "a workload with flags is still to be written; its writes are those of cache_alloc and kmalloc",
+    (NATIVE,),
     "cache_bulk.cache_alloc_bulk_gfp cache_gfp.cache_alloc_gfp kmalloc.kmalloc_gfp",
 )
 _PAUSE = Reason(

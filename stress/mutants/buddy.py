@@ -169,7 +169,8 @@ MUTANTS = (
           "        return w0 | c.POISON_BIT\n", ""),),
         "docs/bugs.md 22, our own: a page is marked to leave service between its owner's look and"
         " his swap; his free is refused as a double one, and the page is lost",
-        "M_DOUBLE_FREE", ("pcp-free-poison",), unseen="no workload marks pages that are in use",
+        "M_DOUBLE_FREE", ("pcp-free-poison",),
+        unseen="a page would have to be marked within the few instructions of its owner's free",
     ),
     Mutant(
         "claim-in-two-stores", DESCRIPTOR,

@@ -14,7 +14,6 @@ FILL = "shmalloc/kernels/fill.py"
 RETIRE = "shmalloc/kernels/retire.py"
 RUNS = "shmalloc/kernels/runs.py"
 NO_STRAY = "no workload writes to a free page, so no look at one is missed"
-NO_MARKS = "no workload marks pages that are in use"
 FILLED = ("--geometry", "fill=poison")
 
 MUTANTS = (
@@ -109,7 +108,7 @@ MUTANTS = (
         "free_bulk puts a page on the free lists that was marked to leave service",
         "M_WRONG_STATE",
         ("pcp-bulk-poison", "bulk-put-poison"),
-        unseen=NO_MARKS,
+        workloads=("retire",),
     ),
     Mutant(
         "bulk-free-fills-nothing",

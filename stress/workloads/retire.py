@@ -22,6 +22,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.pages import free_pages
+from shmalloc.kernels.pages_bulk import free_bulk
 from shmalloc.kernels.pcp import drain_all
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.reporting import report
@@ -42,7 +43,8 @@ from stress.workloads.area import (
 )
 
 RETIRE_SLOTS = 256
-RETIRE_WORDS = W_DATA + RETIRE_SLOTS * BLOCK_WORDS
+RETIRE_LIST = W_DATA + RETIRE_SLOTS * BLOCK_WORDS  # of one page, for a free in bulk
+RETIRE_WORDS = RETIRE_LIST + 1
 RETIRE_ORDERS = 3
 RETIRE_ODDS = 1024
 DRAIN_ODDS = 512
@@ -64,7 +66,7 @@ def retire(mem: Memory, claim: Claim, steps: int) -> int:
         elif draw(mem, at, RETIRE_ODDS) == 0:
             retire_one(mem, claim, at, entry)
         elif mem[entry + 1] != 0:
-            retire_give(mem, claim, entry)
+            retire_give(mem, claim, at, entry)
         else:
             order = min(draw(mem, at, RETIRE_ORDERS), fixed(mem, c.H_MAX_ORDER))
             take_into(mem, claim, at, entry, order, draw(mem, at, c.MT_PCP_TYPES))
@@ -102,8 +104,11 @@ def retire_one(mem: Memory, claim: Claim, at: WordIndex, entry: WordIndex) -> No
 
 
 @kernel
-def retire_give(mem: Memory, claim: Claim, entry: WordIndex) -> None:
-    """Free a held block. One that was marked here must be out of service then, for good."""
+def retire_give(mem: Memory, claim: Claim, at: WordIndex, entry: WordIndex) -> None:
+    """Free a held block. One that was marked here must be out of service then, for good.
+
+    Such a page is freed alone or by a list: either path has to look for the mark.
+    """
     if mem[entry] & RETIRING == 0:
         give_from(mem, claim, entry)
         return
@@ -111,7 +116,11 @@ def retire_give(mem: Memory, claim: Claim, entry: WordIndex) -> None:
     pfn = leave_block(mem, claim, entry)
     if pfn < 0:
         return
-    free_pages(mem, claim, pfn, 0)
+    if draw(mem, at, 2) == 0:
+        free_pages(mem, claim, pfn, 0)
+    else:
+        mem[at + RETIRE_LIST] = pfn
+        free_bulk(mem, claim, 0, 1, at + RETIRE_LIST)
     if type_of(page_state(mem, pfn)) != c.T_POISONED:
         report(mem, claim, c.X_LOST_OWNER, pfn, c.IS_TYPE | c.T_POISONED, page_state(mem, pfn))
 
@@ -124,6 +133,6 @@ def retire_finish(mem: Memory, claim: Claim) -> int:
     for i in range(RETIRE_SLOTS):
         entry = at + W_DATA + i * BLOCK_WORDS
         if mem[entry + 1] != 0:
-            retire_give(mem, claim, entry)
+            retire_give(mem, claim, at, entry)
             given += 1
     return given

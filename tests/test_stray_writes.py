@@ -151,3 +151,19 @@ def test_a_link_in_a_descriptor_that_passes_a_block_over_loses_none_and_gives_no
     given = world.alloc_everything()
     assert len(given) == len(set(given)) == world.booted_pages - 1  # one is taken for the culprit
     assert world.reports() == [c.I_LIST_LINKS]
+
+
+def test_a_link_of_a_slab_that_leads_to_itself_does_not_hold_a_shrink(engine):
+    world = ObjectSegment(engine)
+    cache = world.create(64, 0, cs.CF_NO_SHEAVES)
+    owned = [world.alloc(cache) for _ in range(40)]
+    slabs = {world.slab(address) for address in owned}
+    assert len(slabs) >= 3
+    for pfn, order in slabs:  # all are partial
+        world.free(cache, next(a for a in owned if world.slab(a) == (pfn, order)))
+    pfn, order = min(slabs)
+    node = world.layout.frame(pfn) + (world.geometry.page_words << order) - cs.SLAB_NODE_WORDS
+    world.mem[node] = node << 3
+    assert world.shrink(cache) == 0
+    assert world.reports() == [c.I_LIST_LINKS]
+    assert world.audit() == 0

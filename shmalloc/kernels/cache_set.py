@@ -18,7 +18,7 @@ from shmalloc.kernels.barn import barn_put, move_sheaf
 from shmalloc.kernels.bits import mt_of, next_word, order_of, zone_of_word
 from shmalloc.kernels.cache import usable_cache
 from shmalloc.kernels.descriptor import page_state, transition2
-from shmalloc.kernels.lists import list_init, next_of
+from shmalloc.kernels.lists import list_init, next_of, prev_of
 from shmalloc.kernels.lock import lock, lock_or_skip, owner_word, unlock
 from shmalloc.kernels.object_layout import (
     draw_secret,
@@ -153,15 +153,18 @@ def hand_out_sheaves(mem: Memory, claim: Claim, cache: CacheWords) -> None:
 
 @unit
 def release_empty(mem: Memory, claim: Claim, cache: CacheWords, node_id: NodeId) -> int:
-    """Free the pages of the empty slabs of a node; returns how many slabs."""
+    """Free the pages of the empty slabs of a node; returns how many slabs.
+
+    The list is believed a link at a time: one that was overwritten may lead back, for ever.
+    """
     lists = node_part(mem, cache, node_id)
     gone: Pfn = 0  # and 1
     lock(mem, lists + cs.KN_LOCK, claim)
     at = next_of(mem, lists + cs.KN_PARTIAL)
-    while at != lists + cs.KN_PARTIAL and at != 0:
+    while at != lists + cs.KN_PARTIAL:
         following = next_of(mem, at)
         pfn = slab_of_node(mem, at)
-        if pfn < 0:
+        if pfn < 0 or following == 0 or prev_of(mem, following) != at:
             relist_part(mem, claim, lists, at)
             break
         w0, w1 = load2(mem, descriptor_at(mem, pfn))

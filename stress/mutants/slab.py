@@ -224,6 +224,15 @@ MUTANTS = (
         "X_DOUBLE_ALLOC", ("stray-flush",), unseen=OVERWRITTEN, precedent="docs/bugs.md 46",
     ),
     Mutant(
+        "shrink-follows-any-link", CACHES,
+        (("        if pfn < 0 or following == 0 or prev_of(mem, following) != at:\n",
+          "        if pfn < 0:\n"),
+         ("import list_init, next_of, prev_of\n", "import list_init, next_of\n")),
+        "a shrink follows a link of a slab that was overwritten and leads back, for ever, with the"
+        " lock of the node",
+        "I_PROGRESS", ("stray-shrink-list",), unseen=OVERWRITTEN, precedent="docs/bugs.md 50",
+    ),
+    Mutant(
         "shrink-takes-used", CACHES,
         (("        if inuse_of(w1) == 0 and unmake(", "        if inuse_of(w1) <= 1 and unmake("),),
         "a shrink gives back a slab with a live object",

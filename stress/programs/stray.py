@@ -16,7 +16,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.cache_set import cache_shrink
-from shmalloc.kernels.objects import cache_at
+from shmalloc.kernels.objects import cache_at, node_part
 from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress
 from shmalloc.words import fixed
 from stress.machine.program import Program
@@ -24,6 +24,7 @@ from stress.programs.checks import object_locks_held, objects_held_twice, page_l
 from stress.programs.held import FIRST_OBJECT, ONLY_CACHE, object_put, object_take, slot_at
 from stress.programs.initial_state import InitialState, catalogue
 
+TWO_IN_A_SLAB = 48  # bytes of an object, in a page of 128 bytes
 EIGHT_IN_A_SLAB = 48  # bytes of an object, in a page of 512 bytes
 TWO_EACH = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
 
@@ -65,6 +66,12 @@ def first_but(mem: Memory, one: int, other: int) -> int:
 def list_is_reported(mem: Memory) -> int:
     """0 if no object has two owners, and nothing is reported but a corrupt free list."""
     return first_but(mem, c.M_FREECHAIN, c.M_FREECHAIN)
+
+
+@kernel
+def links_are_reported(mem: Memory) -> int:
+    """0 if no object has two owners, and nothing is reported but links of a list."""
+    return first_but(mem, c.I_LIST_LINKS, c.I_LIST_LINKS)
 
 
 @kernel
@@ -118,4 +125,19 @@ def flush(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("stray", take, flush)
+def shrink_list(name: str) -> Program:
+    state = InitialState.booted(3, caches=1, page_bytes=128).with_cache(TWO_IN_A_SLAB)
+    state.take_object(0).take_object(0, 1).take_object(1)
+    ram = state.ram
+    node = ram[node_part(ram, cache_at(ram, ONLY_CACHE), 0) + cs.KN_PARTIAL] >> 3
+    ram[node] = node << 3
+    return state.program(
+        name,
+        (put_second, shrink),
+        check=links_are_reported,
+        story="the node of a slab leads to itself: release_empty compares each link before it"
+        " follows it, and relists the slabs, while a free looks at the same slab",
+    )
+
+
+PROGRAMS = catalogue("stray", take, flush, shrink_list)

@@ -94,7 +94,8 @@ class Pages:
         self.fill = c.POISON_WORD if self.shape.poison else 0 if self.shape.zero else None
         self.owned: dict[int, int] = {}
         self.bad: set[int] = set()  # pages that were written to, and may still be in service
-        self.right: dict[int, int] = {}  # words of them: what was there before
+        self.right: dict[int, int] = {}  # words of them: what the allocator wrote there
+        self.written: dict[int, int] = {}  # ... and what the last stray write did
         base, stride = self.layout.link_base()
         self.nodes = [base + (pfn << stride) for pfn in range(self.shape.pages)]
         zone = self.layout.zone(0)
@@ -167,6 +168,7 @@ class Pages:
             self.world.drain()
         self.bad.clear()
         self.right.clear()
+        self.written.clear()
         self.named()
         if self.world.teardown() != 0:
             raise Finding(f"after a sweep: {self.reports()}")
@@ -253,8 +255,11 @@ class Pages:
         if self.shape.link_store == "bitmap" and self.rng.randrange(3):
             new = self.rng.choice((self.rng.getrandbits(32), old ^ 1 << self.rng.randrange(32)))
         new = old & word.kept | new & ~word.kept
-        if new in (old, self.right.setdefault(word.at, old)):  # one that undoes another is none
+        if old != self.written.get(word.at):  # the allocator has written to it since
+            self.right[word.at] = old
+        if new in (old, self.right[word.at]):  # one that undoes another is none
             return False
+        self.written[word.at] = new
         kind = self.world.state(word.pfn)[0]
         alone = not self.bad
         self.named()

@@ -13,7 +13,7 @@ docs/decisions/0016-a-compiler-of-our-own.md what it means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from types import FunctionType, ModuleType
 from typing import Any, TypeGuard, TypeVar
@@ -109,21 +109,20 @@ class _Named:
         values = [scope[name] for name in self._names if name in scope]
         modules = [value for value in values if isinstance(value, ModuleType)]
         found = [(home, name) for home in modules for name in self._names if hasattr(home, name)]
-        self._homes, names = [home for home, _ in found], [name for _, name in found]
-        self._members = list(zip(names, map(getattr, self._homes, names), strict=True))
-        self.values = values + [value for _, value in self._members]
+        self._homes, self._members = [home for home, _ in found], [name for _, name in found]
+        members = list(map(getattr, self._homes, self._members))
+        self._seen += members
+        self.values = values + members
         self.callees = [value for value in self.values if is_kernel(value)]
 
     def holds(self, function: Kernel) -> bool:
-        seen = map(function.__globals__.get, self._names)
-        return (
-            self._code is function.__code__
-            and all(map(is_, seen, self._seen))
-            and all(
-                getattr(home, name, None) is value
-                for home, (name, value) in zip(self._homes, self._members, strict=True)
-            )
-        )
+        # Without a step of Python for each name: it is most of what a closure costs.
+        seen = list(map(function.__globals__.get, self._names))
+        try:
+            seen += map(getattr, self._homes, self._members)
+        except AttributeError:
+            return False
+        return self._code is function.__code__ and all(map(is_, seen, self._seen))
 
 
 def _named(function: Kernel) -> _Named:
@@ -149,13 +148,25 @@ def callees(function: Kernel) -> Sequence[Kernel]:
     return _named(function).callees
 
 
-def closure_of(*functions: Kernel) -> list[Kernel]:
-    """``functions`` and every kernel that they can reach, in a stable order."""
-    found: dict[Kernel, None] = {}
+def _reached(functions: Iterable[Kernel]) -> dict[Kernel, _Named]:
+    """``functions`` and every kernel that they can reach, with what each of them names."""
+    found: dict[Kernel, _Named] = {}
     todo = [*functions]
     while todo:
         current = todo.pop()
         if current not in found:
-            found[current] = None
-            todo.extend(callees(current))
-    return sorted(found, key=lambda f: (f.__module__, f.__qualname__))
+            found[current] = kept = _named(current)
+            todo += kept.callees
+    return found
+
+
+def closure_of(*functions: Kernel) -> list[Kernel]:
+    """``functions`` and every kernel that they can reach, in a stable order."""
+    return sorted(_reached(functions), key=lambda f: (f.__module__, f.__qualname__))
+
+
+def reaches(functions: Iterable[Kernel], words: Iterable[object]) -> bool:
+    """Whether ``functions``, or kernels that they can reach, name one of ``words``."""
+    wanted = frozenset(map(id, words))
+    named = _reached(functions).values()
+    return any(not wanted.isdisjoint(map(id, kept.values)) for kept in named)

@@ -242,7 +242,7 @@ _WITNESSED = (
     Invariant(
         c.X_RANGE, "X_RANGE",
         "a range is isolated or offline as long as its holder keeps it so, and no other one is",
-        ("audit of a run", "checks of the explorer's programs", "crash mode"),
+        ("audit at the end of a run", "checks of the explorer's programs", "crash mode"),
         ("offline-busy-stays-isolated", "unisolate-ends-offline"),
         unless="an operation on ranges is under way",
     ),

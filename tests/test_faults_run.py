@@ -143,26 +143,40 @@ def test_the_live_objects_of_a_life_are_counted_in_slabs_of_every_order(estate):
 
 
 class Moving:
-    """The words of a segment, one of which changes at each read."""
+    """The words of a segment, one of which changes at each of the first ``reads`` reads."""
 
-    def __init__(self, words, at):
-        self.words, self.at = words, at
+    def __init__(self, words, at, reads):
+        self.words, self.at, self.left = words, at, reads
 
     def __getitem__(self, key):
-        self.words[self.at] += 1 << c.S_VERSION_SHIFT
+        if self.left:
+            self.left -= 1
+            self.words[self.at] += 1 << c.S_VERSION_SHIFT
         return self.words[key]
 
 
-def test_a_slab_that_changes_while_it_is_read_is_not_counted(estate):
-    arena, reader, _, epoch = estate
+def reads_while_its_slab_changes(estate, reads):
+    """A reader of an arena with one object, whose slab changes at each of so many reads."""
+    arena, reader, _, _ = estate
     arena.cache("small", 16).alloc()
     words, layout = arena.segment.ram.array, arena.segment.layout
     pages = range(layout.geometry.pages)
     (slab,) = (pfn for pfn in pages if words[layout.descriptor(pfn)] & c.TYPE_MASK == c.T_SLAB)
-    assert reader.objects(arena.cpu, epoch) == 1
-    moving = Moving(words, layout.descriptor(slab) + 1)
+    moving = Moving(words, layout.descriptor(slab) + 1, reads)
     reader._ram = SimpleNamespace(array=moving, load=arena.segment.ram.load)
-    assert reader.objects(arena.cpu, epoch) == 0
+    return reader, moving
+
+
+def test_a_slab_that_changes_while_it_is_read_is_read_again(estate):
+    reader, moving = reads_while_its_slab_changes(estate, 3)
+    assert reader.objects(estate[0].cpu, estate[3]) == 1
+    assert moving.left == 0
+
+
+def test_a_slab_that_never_stands_still_is_named(estate):
+    reader, _ = reads_while_its_slab_changes(estate, 1 << 40)
+    with pytest.raises(AssertionError, match=r"the slab at pfn \d+ changed during"):
+        reader.objects(estate[0].cpu, estate[3])
 
 
 def test_forgetting_clears_the_map_of_the_dead_only(estate):

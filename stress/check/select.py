@@ -149,10 +149,13 @@ def select(
     if changes is None:
         chosen.chosen = _in_turns(found)
         return chosen
-    reach = Reach(changes, ways or Ways(Sources({**PACKAGES, **changes.users})))
-    ranks: dict[str, tuple[int, bool]] = {}
+    ways = ways or Ways(Sources({**PACKAGES, **changes.users}))
     for name, thing in found.items():
-        rank = reach.rank(name, thing)
+        ways.learn(name, thing)
+    reach = Reach(changes, ways)
+    ranks: dict[str, tuple[int, bool]] = {}
+    for name in found:
+        rank = reach.rank(name)
         if rank is not None:
             stems = {changed.module.rpartition(".")[2] for changed in changes.names}
             ranks[name] = rank, name.removeprefix("crash:").partition("-")[0] not in stems
@@ -182,18 +185,60 @@ def _words(thing: Thing) -> int:
 
 
 class Ways:
-    """Which names each program or crash case reaches in the sources, whatever has changed."""
+    """Which names lead to which in the sources, from those that programs begin with.
+
+    A name leads to all that it uses. Programs share most of what they reach, so that the ways are
+    kept by name and followed backwards, from what has changed.
+    """
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
-        self._kept: dict[tuple[str, bool], frozenset[Name]] = {}
+        self._starts: dict[str, tuple[frozenset[Name], frozenset[Name]]] = {}
+        # By whether kernels are followed: the names that were met, and those that use them.
+        self._users: tuple[dict[Name, list[Name]], ...] = ({}, {})
 
-    def of(self, name: str, thing: Thing, kernels: bool) -> frozenset[Name]:
-        """The names that its kernels reach, or those that the Python does which builds it."""
-        if (name, kernels) not in self._kept:
-            starts = self._seeds(thing) if kernels else self._builders(name, thing)
-            self._kept[name, kernels] = self._walked(starts, kernels)
-        return self._kept[name, kernels]
+    def learn(self, name: str, thing: Thing) -> None:
+        """Follow what the program or crash case begins with."""
+        if name not in self._starts:
+            starts = frozenset(self._builders(name, thing)), frozenset(self._seeds(thing))
+            self._starts[name] = starts
+            for kernels in (False, True):
+                self._follow(starts[kernels], kernels)
+
+    def starts(self, name: str, kernels: bool) -> frozenset[Name]:
+        """Where ways of a learnt program begin: its kernels, or the Python that builds it."""
+        return self._starts[name][kernels]
+
+    def leading_to(self, name: Name, kernels: bool) -> frozenset[Name]:
+        """The names from which a way leads to ``name``, itself among them.
+
+        ``name.name`` BARE: to anything of that module. ``kernels``: by way of kernels, too.
+        """
+        users = self._users[kernels]
+        todo = [name] if name in users else []
+        if name.name == BARE:
+            todo = [one for one in users if one.module == name.module]
+        seen = set(todo)
+        while todo:
+            fresh = [one for one in users[todo.pop()] if one not in seen]
+            seen.update(fresh)
+            todo += fresh
+        return frozenset(seen)
+
+    def _follow(self, starts: Iterable[Name], kernels: bool) -> None:
+        users = self._users[kernels]
+        todo = [name for name in starts if name not in users]
+        users.update((name, []) for name in todo)
+        while todo:
+            name = todo.pop()
+            node = self.sources.node(name)
+            if node is None or (node.kernel and not kernels):
+                continue
+            for use in self.sources.used_by(name):
+                if use not in users:
+                    users[use] = []
+                    todo.append(use)
+                users[use].append(name)
 
     def _seeds(self, thing: Thing) -> Iterator[Name]:
         return map(_name_of, closure_of(*kernels_of(thing)))
@@ -207,19 +252,6 @@ class Ways:
         elif isinstance(thing, CrashCase) and thing.name in PROGRAMS:
             yield _builder(thing.name)
 
-    def _walked(self, starts: Iterable[Name], follow_kernels: bool) -> frozenset[Name]:
-        todo = list(dict.fromkeys(starts))
-        seen = set(todo)
-        while todo:
-            name = todo.pop()
-            node = self.sources.node(name)
-            if node is None or (node.kernel and not follow_kernels):
-                continue
-            fresh = set(self.sources.used_by(name)) - seen
-            seen |= fresh
-            todo += fresh
-        return frozenset(seen)
-
 
 class Reach:
     """Which changed names a program reaches."""
@@ -229,12 +261,14 @@ class Reach:
         self.sources = ways.sources
         self.met: set[Name] = set()  # changed names that some program reaches
         self._ways = ways
-        self._bare = {name.module for name in changes.names if name.name == BARE}
+        self._leading = tuple(
+            {name: ways.leading_to(name, kernels) for name in changes.names}
+            for kernels in (False, True)
+        )
 
-    def rank(self, name: str, thing: Thing) -> int | None:
+    def rank(self, name: str) -> int | None:
         """REACHED, PREPARED, or None: the changes are nothing to it."""
-        reached = self._changed(self._ways.of(name, thing, kernels=True))
-        built = self._changed(self._ways.of(name, thing, kernels=False))
+        reached, built = (self._changed(name, kernels) for kernels in (True, False))
         self.met |= reached | built
         return REACHED if reached else PREPARED if built else None
 
@@ -247,12 +281,11 @@ class Reach:
             if name.name != BARE and (node is None or node.stands_for is None)
         )
 
-    def _changed(self, seen: frozenset[Name]) -> set[Name]:
-        """The changed names among those that were seen on a way."""
-        found = {name for name in self.changes.names if name in seen}
-        if self._bare:
-            found |= {Name(name.module, BARE) for name in seen if name.module in self._bare}
-        return found
+    def _changed(self, name: str, kernels: bool) -> set[Name]:
+        """The changed names that a program reaches."""
+        starts = self._ways.starts(name, kernels)
+        leading = self._leading[kernels].items()
+        return {changed for changed, names in leading if not names.isdisjoint(starts)}
 
 
 def _name_of(kernel: Kernel) -> Name:

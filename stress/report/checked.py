@@ -102,6 +102,7 @@ CHECKED_WHEN: dict[str, Took] = {
     "recovery": lambda acted: acted.kills,
     "oracle of cover": _never,
     "checks of the explorer's programs": _never,
+    "crash mode": _never,
     "no kernel: workloads report X_PAYLOAD": _never,
     "no kernel: the Python face raises MisuseError": _never,
 }

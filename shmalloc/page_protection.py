@@ -16,8 +16,8 @@ a map of its own, so what is possible is this:
 
 Of a page that has no owner the handler prints what it is, who of this process freed it, and the
 stack; then the process dies of the signal as it would have without the handler. A handler may call
-Python here for the reason that stress/run/bus_error.py has: the fault is an instruction of ours
-that touches the segment.
+Python here since the fault is an instruction of ours that touches the segment: the interpreter was
+not in the middle of its own work.
 
 Only whole pages of the system that lie inside of one block are protected (mmap.PAGESIZE). The
 geometry refuses link store ``page``, whose lists run through free pages, and what else has kernels

@@ -62,7 +62,7 @@ def test_zones_are_taken_as_given() -> None:
     [
         ({"size": "many"}, "size: 'many'"),
         ({"size": 63}, "size: 63 is less than"),
-        ({"zones": 9}, "zones: 9"),
+        ({"zones": 65}, "zones: 65"),
         ({"size": 4096, "zones": [ZoneSpec(pages=3)]}, "together with zones"),
         ({"size": 4096, "colour": "red"}, "colour: no such field"),
         ({"size": 4096, "link_store": "paper"}, "link_store: 'paper'"),

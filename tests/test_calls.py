@@ -18,7 +18,21 @@ import numpy as np
 import pytest
 
 from shmalloc import arena as arena_file
-from shmalloc import array_making, arrays, bound, caches, cpus, pages, recovery, segment, transit
+from shmalloc import (
+    array_making,
+    arrays,
+    bound,
+    caches,
+    call_sites,
+    cpus,
+    flagged_objects,
+    pages,
+    reclaiming,
+    recovery,
+    segment,
+    transit,
+    without_waiting,
+)
 from shmalloc import constants as c
 from shmalloc.arena import Arena
 from shmalloc.compiler import notice, obtain
@@ -28,7 +42,10 @@ from shmalloc.errors import ArithmeticFault, CorruptionError, KernelFault, Misus
 from shmalloc.memory import Ram
 from support import calling
 
-FACES = (arena_file, array_making, arrays, bound, caches, cpus, pages, recovery, segment, transit)
+FACES = (
+    arena_file, array_making, arrays, bound, caches, call_sites, cpus, flagged_objects, pages,
+    reclaiming, recovery, segment, transit, without_waiting,
+)  # fmt: skip
 SMALL = {"page_bytes": 256, "cpus": 2, "max_order": 4, "pageblock_order": 2}
 WORDS = 64
 THREADS = 8
@@ -249,6 +266,8 @@ HOT = {
     "_do_open_array": 2,
     "_do_send_array": 2,
     "_do_load_array": 4,
+    "_do_try_alloc_pages": 3,
+    "_do_try_free_pages": 3,
 }
 
 

@@ -109,7 +109,7 @@ FACTS: dict[str, tuple[FunctionType, tuple[int, ...], Any]] = {
     "a loop variable belongs to its round": (meaning.clobbered, (4,), 60),
     "continue and an early return": (meaning.skips_and_leaves, (9,), 8),
     "a loop that ends": (meaning.skips_and_leaves, (4,), -1),
-    "a constant of a module": (meaning.of_a_module, (), 8192),
+    "a constant of a module": (meaning.of_a_module, (), 4096),
     # memory
     "a bool in memory is 1": (accesses.write_a_truth, (1,), 2),
     "updates give what was there": (accesses.updates, (4,), 0 * 1000 + 4 * 100 + 5 * 10 + 4),

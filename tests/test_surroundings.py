@@ -118,7 +118,7 @@ def test_too_few_open_files():
 
 def test_files_that_may_not_grow():
     ran = shell('ulimit -f 0; "$@" 2>&1 | cat >&2', "sweep", "page")
-    assert ran.stderr.splitlines()[-1].endswith("raise the limit of file sizes (ulimit -f)")
+    assert ran.stderr.splitlines()[-1].endswith("or raise the limit (ulimit -f)")
     assert "Traceback" not in ran.stderr
 
 

@@ -21,7 +21,10 @@ from stress.programs.initial_state import InitialState
 from stress.programs.locks import COUNTER, LOCK
 
 LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-"))
-BLOCKING = sorted(name for name in PROGRAMS if name.startswith(("sync-", "structure-")))
+CALLED_OFF = {"slab-destroy-stopped", "contig-isolate-stopped"}  # another CPU ends the wait
+BLOCKING = sorted(
+    name for name in PROGRAMS if name.startswith(("sync-", "structure-")) or name in CALLED_OFF
+)
 ALLOCATOR = [name for name in PROGRAMS if name not in BLOCKING]
 SEGMENTS = sorted(set(ALLOCATOR) - set(LOCKS))
 WATCHED = [

@@ -27,8 +27,9 @@ from shmalloc.kernels.pages import (
     refuse_free,
     take_from_zone,
 )
-from shmalloc.units import Claim, Memory, ObjectAddress, Order, Owner, Pfn
-from shmalloc.words import fixed
+from shmalloc.kernels.reporting import claim_at
+from shmalloc.units import Claim, Memory, ObjectAddress, Order, Owner, Pfn, WordIndex
+from shmalloc.words import fixed, load, relax, store
 from stress.oracles.filling import check_filled
 from stress.programs.written import check_block, check_object, sign_block, sign_object
 
@@ -184,3 +185,16 @@ def note_result(mem: Memory, claim: Claim, value: int) -> int:
     """Store the result of an operation for the check (0 means none); returns it."""
     mem[slot_at(mem, claim, RESULT)] = value * 2 + 1
     return value
+
+
+@kernel
+def call_off(mem: Memory, waiter: Claim, lock: WordIndex) -> None:
+    """What the looks of a waiting process write (``Rescuer``): it shall not wait for ``lock``.
+
+    Looks come again and again, and the first word of a wait clears what an earlier one wrote.
+    Programs begin with such a word, so that this one is written into a wait.
+    """
+    word = claim_at(mem, waiter) + c.C_GIVE_UP
+    while load(mem, word) != 0:
+        relax(mem)
+    store(mem, word, lock)

@@ -17,7 +17,7 @@ from shmalloc.kernels.zone import pcp_at
 from shmalloc.units import Claim, Memory
 from stress.machine.program import Program
 from stress.programs.contig import isolate_for_a_while, mark_isolated, restore_lower, take_page
-from stress.programs.held import ONLY_ZONE
+from stress.programs.held import ONLY_ZONE, call_off
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.ranges import keep_offline, let_range_go
 
@@ -62,8 +62,11 @@ def isolate_offline(mem: Memory, claim: Claim) -> int:
 
 @kernel
 def release_own_list(mem: Memory, claim: Claim) -> int:
-    """Goes on and releases the lock of its CPU's page list, with which it had stopped."""
-    unspin(mem, pcp_at(mem, cpu_of(mem, claim), ONLY_ZONE) + c.P_LOCK)
+    """CPU 0 looks at this CPU's process, which has stopped with the lock of its page list and now
+    goes on."""
+    lock = pcp_at(mem, cpu_of(mem, claim), ONLY_ZONE) + c.P_LOCK
+    call_off(mem, 0, lock)
+    unspin(mem, lock)
     return 0
 
 
@@ -71,7 +74,7 @@ def isolate_stopped(name: str) -> Program:
     state = InitialState.booted(2)
     lock = state.layout.pcp(1, ONLY_ZONE) + c.P_LOCK
     state.ram[lock] = owner_word(state.ram, 1)
-    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # what a look at the stopped process writes
+    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # of an earlier wait
     return state.program(
         name,
         (isolate_for_a_while, release_own_list),

@@ -13,6 +13,7 @@ from shmalloc.dialect import kernel
 from shmalloc.kernels.cache_set import cache_destroy, cache_shrink
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.objects import cache_at, cpu_part
+from shmalloc.kernels.reporting import cpu_of
 from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress
 from stress.machine.program import Program
 from stress.programs.checks import (
@@ -21,7 +22,14 @@ from stress.programs.checks import (
     object_refused_once,
     objects_are_sound,
 )
-from stress.programs.held import ONLY_CACHE, free_shared, note_result, object_put, object_take
+from stress.programs.held import (
+    ONLY_CACHE,
+    call_off,
+    free_shared,
+    note_result,
+    object_put,
+    object_take,
+)
 from stress.programs.initial_state import InitialState, catalogue
 
 SEVEN_IN_A_SLAB = 8  # bytes of an object, in a page of 128 bytes
@@ -55,6 +63,13 @@ def take_and_put(mem: Memory, claim: Claim) -> int:
 @kernel
 def idle(mem: Memory, claim: Claim) -> int:
     """A CPU that only owns sheaves."""
+    return 0
+
+
+@kernel
+def call_off_sheaves(mem: Memory, claim: Claim) -> int:
+    """CPU 0, which waits for the lock of this CPU's sheaves, looks at its stopped process."""
+    call_off(mem, 0, cpu_part(mem, cache_at(mem, ONLY_CACHE), cpu_of(mem, claim)) + cs.KC_LOCK)
     return 0
 
 
@@ -343,10 +358,10 @@ def destroy_stopped(name: str) -> Program:
     state = full_sheaves()
     lock = int(cpu_part(state.ram, cache_at(state.ram, ONLY_CACHE), 1)) + cs.KC_LOCK
     state.ram[lock] = owner_word(state.ram, 1)
-    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # what a look at the stopped process writes
+    state.ram[state.layout.cpu(0) + c.C_GIVE_UP] = lock  # of an earlier wait
     return state.program(
         name,
-        (destroy, idle),
+        (destroy, call_off_sheaves),
         check=destroyed_later,
         story="a process has stopped with the lock of its CPU's sheaves: retire_part goes on"
         " without it, the destroyer answers E_AGAIN, and the next destroy finds all that was left",

@@ -192,8 +192,9 @@ class PageOperations(Bound):
     ) -> list[int]:
         """Up to ``count`` blocks, each zone locked once for many; fewer if memory runs out.
 
-        Takes from the zones only; the per-CPU lists are drained when those have no more. ``flags``:
-        as for ``alloc_pages``, but not NOFAIL: all of many may never come.
+        Takes from the zones only; the per-CPU lists are drained when those have no more, unless
+        ``flags`` say NOWAIT or NORETRY. ``flags``: as for ``alloc_pages``, but not NOFAIL: all of
+        many may never come.
         """
         count = self.check_int("count", count, 1, self.segment.geometry.pages)
         gfp = self._migratetype(migratetype)
@@ -205,10 +206,8 @@ class PageOperations(Bound):
         pfns: list[int] = []
         with self._lock:
             at, room = self._buffer()
-            got, may_drain = 1, gfp & c.GFP_HASTE == 0
-            while len(pfns) < count and (got > 0 or may_drain):
-                if got == 0:
-                    may_drain = self.drain() > 0
+            got = 1
+            while len(pfns) < count and got > 0:
                 got = self.run(alloc_bulk, *arguments, min(room, count - len(pfns)), at)
                 if got < 0:
                     raise self.refused(got, f"alloc_pages_bulk(count={count}, order={order})")

@@ -5,6 +5,7 @@ import pytest
 from shmalloc import Arena, Gfp, MisuseError, OutOfMemoryError
 from shmalloc import constants as c
 from shmalloc.layout import ZoneSpec
+from support import driver
 from support.page_segment import MOVABLE, PageSegment
 
 TWO_NODES = (ZoneSpec(32), ZoneSpec(32, node=1))
@@ -234,3 +235,31 @@ def test_pages_in_bulk_take_flags(arena):
     arena.free_pages_bulk(pfns)
     with pytest.raises(MisuseError, match="NOFAIL in bulk"):
         arena.alloc_pages_bulk(1, flags=Gfp.NOFAIL)
+
+
+def test_pages_in_bulk_leave_the_low_marks_first_and_then_the_minimum(engine):
+    world = PageSegment(engine, zones=TWO_NODES, min_free_pages=8)
+    at = world.layout.scratch(0)
+    assert world.do(driver.ALLOC_BULK, 0, 40, at) == 40
+    assert (world.free_pages(0), world.free_pages(1)) == (10, 14)
+    assert world.do(driver.ALLOC_BULK, 0, 40, at) == 8
+    assert (world.free_pages(0), world.free_pages(1)) == (8, 8)
+    assert world.do(driver.ALLOC_BULK, 0, 40, at) == 0
+
+
+def test_a_range_leaves_the_minimum(engine):
+    world = PageSegment(engine, min_free_pages=62)
+    assert world.do(driver.ALLOC_CONTIG, 3, 6, 7) == c.E_NOMEM
+    assert world.do(driver.ALLOC_CONTIG, 3, 5, 7) == 0
+    assert (world.free_pages(), world.audit()) == (62, 0)
+    assert world.do(driver.ALLOC_CONTIG, 40, 41, 7) == c.E_NOMEM
+
+
+def test_a_large_array_leaves_the_minimum():
+    with Arena.create(
+        zones=(ZoneSpec(64),), page_bytes=512, pageblock_order=3, max_order=3, cpus=1,
+        min_free_pages=40,
+    ) as arena:  # fmt: skip
+        with pytest.raises(OutOfMemoryError):
+            arena.empty(24 * 512, "u1")
+        assert arena.empty(16 * 512, "u1").nbytes == 16 * 512

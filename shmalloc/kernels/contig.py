@@ -24,10 +24,12 @@ from shmalloc.kernels.fill import intact_on_alloc
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pcp import drain_all
+from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slots import label, label_claim
 from shmalloc.kernels.waiters import wake_waiters
+from shmalloc.kernels.watermark import is_below_low, keeps_minimum
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
@@ -241,8 +243,10 @@ def give_single_pages(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: 
 def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate exactly the pages [start, end) as single pages of ``owner``.
 
-    Returns 0, E_BUSY if one of them is in use or was written to while it was free, or E_INVAL. Free
-    them one by one, or with ``free_contig_range``. Linux's function of this name.
+    Returns 0; E_BUSY if one of them is in use or was written to while it was free; E_NOMEM if the
+    zone would fall below its minimum watermark; or E_INVAL. Free them one by one, or with
+    ``free_contig_range``. Linux's function of this name, which looks at no watermark: there the
+    pages in use are moved, and memory is reclaimed to make room for them.
     """
     if start < 0 or start >= end:
         return c.E_INVAL
@@ -257,16 +261,58 @@ def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: O
     zone = zone_at(mem, zone_of(mem, start))
     lock(mem, zone + c.Z_LOCK, claim)
     failed_at: Pfn = start
-    if all_free(mem, start, end, 0):
+    result = may_take_range(mem, zone, start, end)
+    if result == 0:
         failed_at = take_range(mem, zone, claim, start, end, owner)
     unlock_zone(mem, claim, zone)
     if failed_at >= 0:
         free_contig_range(mem, claim, start, failed_at)
-        result = c.E_BUSY
+        if result == 0:
+            result = c.E_BUSY
     else:
         event(mem, claim, c.EV_CONTIG)
     unisolate_range(mem, claim, first, last)
+    if is_below_low(mem, zone):
+        wake_reclaimer(mem, claim, zone, 0)
     return result
+
+
+@kernel
+def may_take_range(mem: Memory, zone: ZoneWords, start: Pfn, end: Pfn) -> int:
+    """0 if the isolated pages [start, end) may be taken; E_BUSY if one is in use; E_NOMEM if too
+    few pages would stay free. Zone lock held."""
+    if not all_free(mem, start, end, 0):
+        return c.E_BUSY
+    # The zone's counter is without what is isolated: that is the range, and what comes back.
+    if not keeps_minimum(mem, zone, -free_around(mem, start, end)):
+        return c.E_NOMEM
+    return 0
+
+
+@kernel
+def free_around(mem: Memory, start: Pfn, end: Pfn) -> int:
+    """Free pages of the pageblocks of [start, end) outside of it, which are isolated with it only
+    until it is taken; zone lock held."""
+    step = 1 << fixed(mem, c.H_PAGEBLOCK_ORDER)
+    return free_pages_in(mem, start & -step, start) + free_pages_in(
+        mem, end, (end + step - 1) & -step
+    )
+
+
+@kernel
+def free_pages_in(mem: Memory, start: Pfn, end: Pfn) -> int:
+    """Free pages of [start, end); zone lock held."""
+    if start == end:
+        return 0
+    pages = 0
+    at = head_of(mem, start)
+    while 0 <= at < end:
+        w0 = page_state(mem, at)
+        behind = at + block_span(w0)
+        if type_of(w0) == c.T_FREE:
+            pages += min(behind, end) - max(at, start)
+        at = behind
+    return pages
 
 
 @kernel

@@ -14,7 +14,6 @@ from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import mt_of, order_of, type_of
 from shmalloc.kernels.buddy import block_span, first_free, move_free_block, retype_range, take_block
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import repair_zone
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.watermark import boost_watermark
@@ -77,11 +76,10 @@ def remove_block(
 def raise_watermarks(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Have more memory reclaimed, for types begin to mix in a pageblock of the zone.
 
-    The reclaimer is woken at once: the zone as it is may give no allocation a reason to.
+    Who holds the lock wakes the reclaimer once he has released it (``wake_if_boosted``).
     """
     if boost_watermark(mem, zone):
         event(mem, claim, c.EV_BOOST)
-        wake_reclaimer(mem, claim, zone, 0)
 
 
 @kernel

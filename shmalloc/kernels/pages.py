@@ -33,7 +33,7 @@ from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
 from shmalloc.kernels.lock import lock, try_spin, unspin
 from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, refill
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
-from shmalloc.kernels.reclaim import wake_reclaimer
+from shmalloc.kernels.reclaim import wake_if_boosted, wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
 from shmalloc.kernels.retire import retire_block, retire_changed
@@ -80,6 +80,7 @@ def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp
         if may_take(mem, zone, order, gfp):
             pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))
     unlock_zone(mem, claim, zone)
+    wake_if_boosted(mem, claim, zone)
     return pfn
 
 

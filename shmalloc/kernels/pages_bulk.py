@@ -17,14 +17,14 @@ from shmalloc.kernels.fault_injection import faultless
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, zero_on_alloc
 from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
 from shmalloc.kernels.lock import lock
-from shmalloc.kernels.pages import give, refuse_free
-from shmalloc.kernels.reclaim import wake_reclaimer
+from shmalloc.kernels.pages import alloc_slow, give, refuse_free, wake_reclaimers
+from shmalloc.kernels.reclaim import wake_if_boosted
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.watermark import is_below_low, keeps_mark, mark_of
+from shmalloc.kernels.watermark import keeps_mark, mark_of
 from shmalloc.kernels.zone import zone_at, zonelist_length, zonelist_zone
 from shmalloc.units import Claim, Gfp, Memory, Order, Owner, WordIndex, ZoneId
 from shmalloc.words import fixed
@@ -42,8 +42,14 @@ def alloc_bulk(
 ) -> int:
     """Allocate up to ``count`` blocks into the words at ``out``; returns how many.
 
-    Each zone is locked once for the whole request (keep ``count`` to a few hundred). ``gfp``: a
-    migratetype, and flags (gfp.py). E_INVAL also for GFP_NOFAIL: all of many may never come.
+    Each zone is locked once or twice for the whole request (keep ``count`` to a few hundred).
+    ``gfp``: a migratetype, and flags (gfp.py). E_INVAL also for GFP_NOFAIL: all of many may never
+    come.
+
+    As ``alloc_pages``, it takes what is above the low marks of all zones, then wakes reclaimers and
+    takes them down to the minimum; if that gives nothing, it allocates one block as that does, with
+    a drain. 0 blocks, so, where that has none either. (Linux: alloc_pages_bulk, which stops at the
+    low mark, and falls back to one page alike.)
     """
     if order < 0 or order > fixed(mem, c.H_MAX_ORDER) or not is_known_gfp(mem, gfp):
         return c.E_INVAL
@@ -51,10 +57,16 @@ def alloc_bulk(
         return c.E_INVAL
     wanted = faultless(mem, claim, c.FAULT_PAGE, count)
     got = 0
-    for i in range(zonelist_length(mem, claim)):
-        zone_id = zonelist_zone(mem, claim, i)
-        if got < wanted and allows_zone(mem, claim, zone_id, gfp):
-            got = bulk_from_zone(mem, claim, zone_id, order, gfp, wanted, out, got)
+    for tier in range(2):
+        asked: Gfp = gfp | c.ALLOC_WMARK_LOW
+        if tier > 0:
+            asked = gfp
+            if got < wanted:
+                wake_reclaimers(mem, claim, order, gfp)
+        for i in range(zonelist_length(mem, claim)):
+            zone_id = zonelist_zone(mem, claim, i)
+            if got < wanted and allows_zone(mem, claim, zone_id, gfp):
+                got = bulk_from_zone(mem, claim, zone_id, order, asked, wanted, out, got)
     given = 0
     for i in range(got):
         pfn = mem[out + i]
@@ -65,8 +77,24 @@ def alloc_bulk(
                 zero_on_alloc(mem, pfn, order)
             mem[out + given] = pfn
             given += 1
+    if given == 0 and wanted > 0:
+        given = bulk_one(mem, claim, order, gfp, owner, out)
     event(mem, claim, c.EV_BULK)
     return given
+
+
+@unit
+def bulk_one(
+    mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner, out: WordIndex
+) -> int:
+    """One block into the word at ``out``, where a list got none; how many: 1 or 0."""
+    pfn = alloc_slow(mem, claim, order, gfp, owner, c.E_AGAIN)  # reclaimers were woken
+    if pfn < 0:
+        return 0
+    if gfp & c.GFP_ZERO != 0:
+        zero_on_alloc(mem, pfn, order)
+    mem[out] = pfn
+    return 1
 
 
 @kernel
@@ -91,8 +119,7 @@ def bulk_from_zone(
         mem[out + got] = pfn
         got += 1
     unlock_zone(mem, claim, zone)
-    if is_below_low(mem, zone):
-        wake_reclaimer(mem, claim, zone, order)
+    wake_if_boosted(mem, claim, zone)
     return got
 
 

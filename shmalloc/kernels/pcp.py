@@ -32,6 +32,7 @@ from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.lock import give_up, lock, owner_word, unspin
 from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
 from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
+from shmalloc.kernels.reclaim import wake_if_boosted
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
 from shmalloc.kernels.slots import list_label
@@ -97,6 +98,7 @@ def refill(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords, index: int
         pcp_push(mem, pcp, index, order, pfn)
         got += 1
     unlock_zone(mem, claim, zone)
+    wake_if_boosted(mem, claim, zone)
     event(mem, claim, c.EV_REFILL)
     record(mem, claim, c.OP_REFILL, order, zone_id, got)
     return got

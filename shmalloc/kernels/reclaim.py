@@ -13,11 +13,11 @@ finds the word odd and wakes it.
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import unit
+from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import event
 from shmalloc.kernels.watermark import is_balanced
 from shmalloc.units import Claim, Memory, Order, ZoneWords
-from shmalloc.words import cas, load, wake
+from shmalloc.words import cas, load, load_relaxed, wake
 
 
 @unit
@@ -30,6 +30,19 @@ def wake_reclaimer(mem: Memory, claim: Claim, zone: ZoneWords, order: Order) -> 
     if ticket & 1 == 0 or is_balanced(mem, zone, order):
         return
     disarm_reclaim(mem, claim)
+
+
+@kernel
+def wake_if_boosted(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
+    """Wake the sleeping reclaimers for a boost of the watermarks; called without the zone lock.
+
+    The zone as it is may give no allocation another reason to. Not called by who raised the marks,
+    under the lock: that store may still wait in the CPU's buffer when H_RECLAIM is loaded, and a
+    reclaimer that arms the word then sees the old mark. The release of the lock makes it visible.
+    A process that dies before it has woken one leaves the boost, and the next allocation does.
+    """
+    if load_relaxed(mem, zone + c.Z_BOOST) != 0:
+        wake_reclaimer(mem, claim, zone, 0)
 
 
 @unit

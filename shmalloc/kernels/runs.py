@@ -24,9 +24,11 @@ from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import intact_on_alloc, is_checked
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_to_zone, give, give_back_to_zone, refuse_free
+from shmalloc.kernels.reclaim import wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.retire import retire_changed
 from shmalloc.kernels.slots import label
+from shmalloc.kernels.watermark import is_below_low, keeps_minimum
 from shmalloc.kernels.zone import descriptor_at, zone_at
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
@@ -71,9 +73,12 @@ def find_run(mem: Memory, start: Pfn, blocks: int) -> Pfn:
 def take_run(mem: Memory, zone: ZoneWords, claim: Claim, start: Pfn, end: Pfn) -> Pfn:
     """Take the pages [start, end) out of whole blocks, in state PCP; zone lock held.
 
-    Returns how far it came: ``end``; ``start`` if a block is not whole any more; or up to a block
-    whose links, or whose neighbours' links, were overwritten. What was taken is the caller's.
+    Returns how far it came: ``end``; ``start`` if a block is not whole any more, or the zone would
+    fall below its minimum; or up to a block whose links, or whose neighbours' links, were
+    overwritten. What was taken is the caller's.
     """
+    if not keeps_minimum(mem, zone, end - start):
+        return start
     limit = fixed(mem, c.H_MAX_ORDER)
     for at in range(start, end, 1 << limit):
         w0 = page_state(mem, at)
@@ -118,7 +123,8 @@ def return_run(mem: Memory, claim: Claim, zone_id: ZoneId, start: Pfn, end: Pfn)
 def alloc_run(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> int:
     """Allocate the pages [start, end), which ``find_run`` found, for ``owner``.
 
-    Returns 0; or E_BUSY if a block is not whole any more, or was written to while it was free.
+    Returns 0; or E_BUSY if a block is not whole any more, or was written to while it was free, or
+    if the zone would fall below its minimum watermark.
     """
     if is_faulty(mem, claim, c.FAULT_PAGE):
         return c.E_BUSY
@@ -127,6 +133,8 @@ def alloc_run(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> 
     lock(mem, zone + c.Z_LOCK, claim)
     taken = take_run(mem, zone, claim, start, end)
     unlock_zone(mem, claim, zone)
+    if is_below_low(mem, zone):
+        wake_reclaimer(mem, claim, zone, 0)
     if taken < end or not is_intact(mem, claim, start, end):
         return_run(mem, claim, zone_id, start, taken)
         return c.E_BUSY

@@ -93,6 +93,15 @@ def keeps_mark(mem: Memory, zone: ZoneWords, order: Order, mark: int) -> bool:
 
 
 @kernel
+def keeps_minimum(mem: Memory, zone: ZoneWords, pages: int) -> bool:
+    """Whether the zone keeps Z_MIN after giving so many pages, in whatever blocks; lock held.
+
+    For allocations without flags: runs and ranges (runs.py, contig.py).
+    """
+    return load_relaxed(mem, zone + c.Z_FREE) - pages >= load_relaxed(mem, zone + c.Z_MIN)
+
+
+@kernel
 def may_take(mem: Memory, zone: ZoneWords, order: Order, gfp: Gfp) -> bool:
     """Whether an allocation with ``gfp`` may take 2^``order`` pages; zone lock held."""
     return keeps_mark(mem, zone, order, mark_of(mem, zone, gfp))

@@ -28,6 +28,7 @@ from stress.programs import (
     kmalloc,
     structure_dict_arrays,
     structure_entries,
+    takers,
 )
 from stress.programs.initial_state import spare_cpus
 from stress.programs.worlds import worlds_of
@@ -45,6 +46,7 @@ TOLERATED: dict[Kernel, int] = {
 SURVIVES: dict[Kernel, Kernel] = {
     arrays.arrays_are_sound: arrays_survive,
     arrays.one_was_last: arrays_survive,
+    takers.minimum_beside_arrays: arrays_survive,
     arrays_survive: arrays_survive,
     structure_entries.structures_are_sound: crash_kernels.structures_survive,
     structure_entries.one_end: crash_kernels.structures_survive,

@@ -121,12 +121,11 @@ MUTANTS = (
     ),
     Mutant(
         "range-taken-unlocked", CONTIG,
-        (("    failed_at: Pfn = start\n    if all_free(mem, start, end, 0):\n"
-          "        failed_at = take_range(mem, zone, claim, start, end, owner)\n"
+        (("        failed_at = take_range(mem, zone, claim, start, end, owner)\n"
           "    unlock_zone(mem, claim, zone)\n",
-          "    unlock_zone(mem, claim, zone)\n    failed_at: Pfn = start\n"
-          "    if all_free(mem, start, end, 0):\n"
-          "        failed_at = take_range(mem, zone, claim, start, end, owner)\n"),),
+          "        unlock_zone(mem, claim, zone)\n"
+          "        failed_at = take_range(mem, zone, claim, start, end, owner)\n"
+          "    else:\n        unlock_zone(mem, claim, zone)\n"),),
         "the isolated range is cut up and taken after the zone was let go",
         "I_LIST_LINKS", ("contig-range-range", "contig-range-alloc"), RANGES,
     ),
@@ -141,15 +140,16 @@ MUTANTS = (
     ),
     Mutant(
         "range-busy-stays-isolated", CONTIG,
-        (("        free_contig_range(mem, claim, start, failed_at)\n        result = c.E_BUSY\n",
+        (("        free_contig_range(mem, claim, start, failed_at)\n        if result == 0:\n"
+          "            result = c.E_BUSY\n",
           "        free_contig_range(mem, claim, start, failed_at)\n        return c.E_BUSY\n"),),
         "the same of alloc_contig_range",
         "X_RANGE", ("contig-range-alloc", "crash:range-contig"), RANGES, OFTEN,
     ),
     Mutant(
         "range-busy-keeps-pages", CONTIG,
-        (("        free_contig_range(mem, claim, start, failed_at)\n        result",
-          "        result"),),
+        (("        free_contig_range(mem, claim, start, failed_at)\n        if result",
+          "        if result"),),
         "alloc_contig_range that meets a page it cannot have keeps those it has taken before",
         "I_TEARDOWN", ("filled-contig",), unseen="no workload writes to a free page",
     ),

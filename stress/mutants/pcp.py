@@ -186,9 +186,9 @@ MUTANTS = (
         (("    pfn: Pfn = c.E_NOMEM\n    lock(mem, zone + c.Z_LOCK, claim)\n    if may_take",
           "    pfn = c.E_NOMEM\n    if may_take"),
          ("        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))\n"
-          "    unlock_zone(mem, claim, zone)\n    return pfn\n",
+          "    unlock_zone(mem, claim, zone)\n    wake_if_boosted",
           "        pfn = rmqueue(mem, zone, claim, order, gfp_mt(gfp), label(mem, claim))\n"
-          "    return pfn\n")),
+          "    wake_if_boosted")),
         "an allocation past the lists takes from the zone without its lock",
         "I_LIST_LINKS", ("buddy-alloc-alloc", "buddy"), ("orders", "churn"),
     ),

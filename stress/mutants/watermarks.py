@@ -83,18 +83,63 @@ MUTANTS = (
     ),
     Mutant(
         "boost-wakes-no-one",
-        "shmalloc/kernels/fallback.py",
+        "shmalloc/kernels/reclaim.py",
         (
             (
-                "        event(mem, claim, c.EV_BOOST)\n"
-                "        wake_reclaimer(mem, claim, zone, 0)\n",
-                "        event(mem, claim, c.EV_BOOST)\n",
+                "    if load_relaxed(mem, zone + c.Z_BOOST) != 0:\n",
+                "    if load_relaxed(mem, zone + c.Z_BOOST) < 0:\n",
             ),
         ),
         "the marks are raised, and the reclaimer that is to lower them again sleeps on",
         "I_PROGRESS",
-        ("watermark-boost-and-end",),
+        ("watermark-boost-and-end", "reclaim-boost"),
         unseen="no run has a reclaimer",
+    ),
+    Mutant(
+        "bulk-below-low",
+        "shmalloc/kernels/pages_bulk.py",
+        (
+            (
+                "        asked: Gfp = gfp | c.ALLOC_WMARK_LOW\n",
+                "        asked: Gfp = gfp\n",
+            ),
+        ),
+        "alloc_bulk takes the first zone down to its minimum while others have more than they need",
+        "I_WATERMARK",
+        ("watermark-bulk-and-bulk",),
+        unseen=NO_RESERVE,
+        precedent="docs/bugs.md 51",
+    ),
+    Mutant(
+        "run-below-minimum",
+        "shmalloc/kernels/runs.py",
+        (
+            (
+                "    if not keeps_minimum(mem, zone, end - start):\n        return start\n",
+                "",
+            ),
+        ),
+        "an array out of whole blocks takes pages that are to stay free",
+        "I_WATERMARK",
+        ("watermark-run-and-page",),
+        unseen=NO_RESERVE,
+        precedent="docs/bugs.md 51",
+    ),
+    Mutant(
+        "range-below-minimum",
+        "shmalloc/kernels/contig.py",
+        (
+            (
+                "    if not keeps_minimum(mem, zone, -free_around(mem, start, end)):\n"
+                "        return c.E_NOMEM\n",
+                "",
+            ),
+        ),
+        "a range of pages takes those that are to stay free",
+        "I_WATERMARK",
+        ("watermark-range-and-page",),
+        unseen=NO_RESERVE,
+        precedent="docs/bugs.md 51",
     ),
     Mutant(
         "wake-above-minimum-alone",

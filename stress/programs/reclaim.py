@@ -18,6 +18,7 @@ from stress.programs.held import object_put, page_take, zone_put
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH
 from stress.programs.slab import destroy as destroy_cache
+from stress.programs.watermarks import about_to_mix, take_unmovable
 
 PAGES = 9
 LEAST = 4
@@ -177,4 +178,14 @@ def destroy(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("reclaim", wake, wake_3, two_sleep_3, drain, shrink, destroy)
+def boost(name: str) -> Program:
+    return about_to_mix().program(
+        name,
+        (take_unmovable, rest_until_asked),
+        check=pages_are_sound,
+        story="the marks are raised while a reclaimer arms H_RECLAIM and looks at them: woken under"
+        " the lock, the new mark may wait in a store buffer, and each misses what the other wrote",
+    )
+
+
+PROGRAMS = catalogue("reclaim", wake, wake_3, two_sleep_3, boost, drain, shrink, destroy)

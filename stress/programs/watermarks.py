@@ -280,7 +280,8 @@ def with_reserve(cpu: int, slot: int, state: InitialState) -> int:
     return int(take_with(state.ram, cpu, slot, 0, c.MT_MOVABLE | c.GFP_MEMALLOC))
 
 
-def boost_and_end(name: str) -> Program:
+def about_to_mix() -> InitialState:
+    """CPU 0's next unmovable page lies in a pageblock of movable ones."""
     state = InitialState.booted(8, max_order=1, cpus=3, min_free_pages=2)
     others = []
     for cpu, slot in ((1, 0), (1, 1), (2, 0), (2, 1)):
@@ -289,6 +290,11 @@ def boost_and_end(name: str) -> Program:
         let_go(state.ram, 0, 0)
     for pfn in others:
         zone_free(state.ram, 0, pfn, 0, 1)
+    return state
+
+
+def boost_and_end(name: str) -> Program:
+    state = about_to_mix()
     state.ram[c.H_RECLAIM] = 1
     return state.program(
         name,

@@ -118,12 +118,17 @@ class CallSites:
             ram[last] = 0
             handle = self._save_frames(frames())
             thread = threading.get_native_id()
+            epoch = ram[self._segment.layout.cpu(claim) + c.C_EPOCH]
+            life = epoch << c.LIFE_EPOCH_SHIFT | claim + 1
             for _ in range(self._segment.geometry.page_owner_entries):
+                pending = ram[entry + c.PE_STACK]  # first: a new life is written before a new stack
                 following = ram[entry + c.PE_NEXT]
-                pending = ram[entry + c.PE_STACK]
-                if pending & c.STACK_HANDLE_MASK:
-                    break  # of a call before that was interrupted
-                self._enter(claim, entry, pending, handle)
+                # Of a call before that was interrupted; or of another claim, that took the entry of
+                # a block which is freed by now. What came behind it is not known any more.
+                if pending & c.STACK_HANDLE_MASK or ram[entry + c.PE_LIFE] != life:
+                    break
+                if not self._enter(claim, entry, pending, handle):
+                    break
                 ram[entry + c.PE_THREAD] = thread
                 if not following:
                     break

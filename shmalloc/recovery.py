@@ -18,13 +18,14 @@ import warnings
 from dataclasses import dataclass
 
 from shmalloc import constants as c
+from shmalloc import constants_slab as cs
 from shmalloc.cpus import Slot, check_claim, dead_slots, slot, slots
 from shmalloc.engine import get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels import recover as recover_kernels
 from shmalloc.kernels.reap import reap as reap_kernel
 from shmalloc.kernels.slots import mark_dead
-from shmalloc.layout import Layout
+from shmalloc.layout import Layout, cache_stride, first_node_part, pcp_stride
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 
@@ -129,6 +130,19 @@ def reap(segment: Segment, by: int, recovered: Recovered, engine: str = "native"
     return run(reap_kernel, segment.ram, by, recovered.claim, recovered.epoch)
 
 
+def may_skip(layout: Layout, index: int) -> bool:
+    """Whether a word is a lock that a caller can do without: of a CPU's page lists or sheaves, or
+    one of ``SKIPPED``. The lists of nodes and barns lie between them, and are waited for."""
+    geometry, at = layout.geometry, layout.at
+    if at["pcp"] <= index < at["caches"]:
+        return (index - at["pcp"]) % pcp_stride(geometry) == c.P_LOCK
+    if at["caches"] <= index < at["seats"]:
+        offset = (index - at["caches"]) % cache_stride(geometry)
+        of_cpu = cs.K_CPUS <= offset < first_node_part(geometry)
+        return of_cpu and (offset - cs.K_CPUS) % cs.KC_STRIDE == cs.KC_LOCK
+    return index in SKIPPED
+
+
 class Rescuer:
     """What a process does when one of its kernels has waited long: see ``engine/notice.py``.
 
@@ -172,9 +186,7 @@ class Rescuer:
         if (lock, held) != (index, word):
             self._waits_for = (index, word, now)
             return False
-        layout = self._segment.layout
-        optional = layout.at["pcp"] <= index < layout.at["seats"] or index in SKIPPED
-        return now - since > PATIENCE_S and optional
+        return now - since > PATIENCE_S and may_skip(self._segment.layout, index)
 
     def _mark(self, dead: Slot) -> None:
         mark(self._ram, self._segment.layout, self._claim, dead, self._engine)

@@ -227,3 +227,26 @@ def test_where_nothing_is_sampled_no_call_is_wrapped_and_no_word_is_taken():
 def test_a_rate_is_one_in_so_many(given):
     with pytest.raises(MisuseError, match=r"page_owner: .*; use a form like '1/64'"):
         Arena.create(size="1MiB", page_owner=given)
+
+
+def test_an_entry_that_another_claim_took_meanwhile_gets_no_stack_of_ours(arena):
+    pfn = take_four_pages(arena)
+    ram, layout = arena.segment.ram, arena.segment.layout
+    last = layout.cpu(arena.claim) + c.C_OWNER_LAST
+    table = layout.at["page_owner"]
+    entries = table + c.PO_KEYS + arena.geometry.page_owner_entries
+    entry = next(
+        at
+        for at in range(
+            entries, entries + arena.geometry.page_owner_entries * c.PE_STRIDE, c.PE_STRIDE
+        )
+        if ram[at + c.PE_PROOF] == layout.descriptor(pfn)
+    )
+    ram[entry + c.PE_STACK] = 5 << 32  # a later allocation, of another life, without a stack yet
+    ram[entry + c.PE_LIFE] += 1
+    ram[last] = entry
+    thread = ram[entry + c.PE_THREAD]
+    ram[entry + c.PE_THREAD] = thread + 1
+    arena._sites.look(arena.claim)
+    assert ram[entry + c.PE_STACK] == 5 << 32
+    assert ram[entry + c.PE_THREAD] == thread + 1

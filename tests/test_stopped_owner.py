@@ -9,6 +9,7 @@ from shmalloc import Arena, recovery
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.layout import first_node_part
 from support import dying
 from support.runs import wait_until
 
@@ -137,3 +138,14 @@ def test_a_recovery_does_not_wait_for_ever_for_one_that_has_stopped(arena):
     wait_until(lambda: arena.segment.ram[c.H_RECOVERY] == 0, "the recovery to end")
     assert [found.claim for found in arena.recover()] == [DEAD]
     assert arena.validate() == []
+
+
+def test_locks_that_every_caller_must_have_are_not_left_out(stopped):
+    arena, at = stopped
+    layout = arena.segment.layout
+    cache = layout.at["caches"]
+    node = cache + first_node_part(layout.geometry)
+    optional = [at, cache + cs.K_CPUS + cs.KC_LOCK, c.H_CACHES_LOCK, c.H_RECOVERY]
+    needed = [at + 1, node + cs.KN_LOCK, node + cs.KN_BARN_LOCK, layout.zone(0) + c.Z_LOCK]
+    assert [recovery.may_skip(layout, index) for index in optional] == [True] * 4
+    assert [recovery.may_skip(layout, index) for index in needed] == [False] * 4

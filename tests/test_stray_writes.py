@@ -167,3 +167,17 @@ def test_a_link_of_a_slab_that_leads_to_itself_does_not_hold_a_shrink(engine):
     assert world.shrink(cache) == 0
     assert world.reports() == [c.I_LIST_LINKS]
     assert world.audit() == 0
+
+
+def test_a_list_whose_head_leads_nowhere_is_named_and_no_page_is(engine):
+    world = PageSegment(engine)
+    order = world.geometry.max_order
+    head = world.layout.zone(0) + c.Z_LISTS + (order * c.MT_COUNT + c.MT_MOVABLE) * 2
+    world.mem[head] = 0x41414141
+    assert world.alloc(order=order) >= 0
+    found = world.layout.at["reports"]
+    place = c.AT_LIST | order << 8 | c.MT_MOVABLE
+    assert world.mem[found + c.R_WHERE] == c.AT_WORD | head
+    assert world.mem[found + c.R_EXPECTED] == place
+    assert world.reports() == [c.I_LIST_LINKS]
+    assert len(world.alloc_everything()) + (1 << order) == world.booted_pages

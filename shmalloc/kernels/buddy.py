@@ -52,6 +52,14 @@ def note_damage(mem: Memory, zone: ZoneWords, pfn: Pfn) -> None:
 
 
 @unit
+def note_list(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> None:
+    """Note that a list leads out of the zone from its head: no block is known to be wrong."""
+    if mem[zone + c.Z_DAMAGED] == 0:
+        place = fixed(mem, zone + c.Z_INDEX) << 16 | order << 8 | mt
+        mem[zone + c.Z_DAMAGED] = c.AT_LIST | place
+
+
+@unit
 def check_node(mem: Memory, zone: ZoneWords, claim: Claim, pfn: Pfn) -> None:
     """Report, and mark, a page that was written to where the links of a free block come now."""
     node = node_of(mem, pfn)
@@ -97,7 +105,7 @@ def first_free(mem: Memory, zone: ZoneWords, order: Order, mt: Migratetype) -> P
     pfn = area_first(mem, zone, order, mt)
     if fixed(mem, zone + c.Z_START) <= pfn < fixed(mem, zone + c.Z_END):
         return pfn
-    note_damage(mem, zone, fixed(mem, zone + c.Z_START))
+    note_list(mem, zone, order, mt)
     return c.E_NOMEM
 
 

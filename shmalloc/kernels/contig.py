@@ -162,7 +162,7 @@ def unisolate_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
         restore_types(mem, zone, claim, start, end)
         result = 0
     unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
+    wake_waiters(mem, claim)
     return result
 
 
@@ -405,7 +405,7 @@ def online_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
         restore_types(mem, zone, claim, start, end)
         pages = bring_online(mem, zone, claim, start, end)
     unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
+    wake_waiters(mem, claim)
     return pages
 
 

@@ -14,7 +14,7 @@ from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
 from shmalloc.kernels.pcp import drain_everything, spin_or_skip
 from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.zone import pcp_at, zone_at
+from shmalloc.kernels.zone import pcp_at
 from shmalloc.units import Claim, Cpu, Memory
 from shmalloc.words import cas, fixed, load, store
 
@@ -35,7 +35,7 @@ def unplug_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
         if held > 0:
             given += drain_everything(mem, claim, zone_id, pcp)
             store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)
-            wake_waiters(mem, claim, zone_at(mem, zone_id))
+            wake_waiters(mem, claim)
     if held < 0:
         finish_plug(mem, claim, victim)
         return c.E_BUSY

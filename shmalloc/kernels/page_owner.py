@@ -164,6 +164,10 @@ def take_key(mem: Memory, table: WordIndex, key: int) -> WordIndex:
         old = load(mem, at + i)
         if old & c.PO_READY != 0 and is_dead_entry(mem, table, at + i, old):
             if cas(mem, at + i, old, key):
+                # Its place may have been allocated again since our look, and the entry written
+                # anew, ready under the same key. It is ours now, and that sample is lost.
+                if not is_dead_entry(mem, table, at + i, old):
+                    fetch_add(mem, table + c.PO_LOST, 1)
                 return at + i
     return -1
 

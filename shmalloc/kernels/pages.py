@@ -305,7 +305,7 @@ def give_back_to_zone(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, orde
     lock(mem, zone + c.Z_LOCK, claim)
     free_block(mem, zone, claim, pfn, order)
     unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
+    wake_waiters(mem, claim)
 
 
 @hot
@@ -376,7 +376,7 @@ def free_to_pcp(
     mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1
     unspin(mem, pcp + c.P_LOCK)
     if drained > 0:
-        wake_waiters(mem, claim, zone_at(mem, zone_of_word(w0)))
+        wake_waiters(mem, claim)
     return 0
 
 

@@ -167,7 +167,7 @@ def hold_zone(mem: Memory, claim: Claim, held: ZoneId, wanted: ZoneId) -> ZoneId
     if held != wanted:
         if held >= 0:
             unlock_zone(mem, claim, zone_at(mem, held))
-            wake_waiters(mem, claim, zone_at(mem, held))
+            wake_waiters(mem, claim)
         if wanted >= 0:
             lock(mem, zone_at(mem, wanted) + c.Z_LOCK, claim)
     return wanted

@@ -75,8 +75,8 @@ def reap_pages(mem: Memory, claim: Claim, holder: Label) -> int:
             pfn += 1
         else:
             if is_owned_by(w0, w1, holder) and take_pages(mem, claim, pfn, w0, w1, w1):
-                free_pages_of(mem, claim, pfn, order_of(w0), w1)
-                freed += 1
+                if free_pages_of(mem, claim, pfn, order_of(w0), w1) == 0:
+                    freed += 1
             pfn += 1 << order_of(w0)
     return freed
 
@@ -119,11 +119,15 @@ def reap_objects(mem: Memory, claim: Claim, owner: Owner) -> int:
 
 @kernel
 def reap_slab(mem: Memory, claim: Claim, cache_id: CacheId, pfn: Pfn, owner: Owner) -> int:
-    """Free the objects of ``owner`` in one slab, which the last one may release; how many."""
+    """Free the objects of ``owner`` in one slab, which the last one may release; how many.
+
+    One that is refused, with a report, stays ours, so no look finds it again.
+    """
     freed = 0
     address = take_owned(mem, claim, cache_id, pfn, owner)
-    while address > 0 and cache_free(mem, claim, cache_id, address) == 0:
-        freed += 1
+    while address > 0:
+        if cache_free(mem, claim, cache_id, address) == 0:
+            freed += 1
         address = take_owned(mem, claim, cache_id, pfn, owner)
     return freed
 

@@ -41,7 +41,7 @@ from shmalloc.kernels.descriptor import (
 from shmalloc.kernels.free_area import area_init, forget_links
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.watermark import set_watermarks
-from shmalloc.kernels.zone import account, area_count, block_mt, descriptor_at, unmanage
+from shmalloc.kernels.zone import account, area_count, area_list, block_mt, descriptor_at, unmanage
 from shmalloc.units import Claim, Memory, Pfn, Word0, ZoneWords
 from shmalloc.words import fixed, load2, store_relaxed
 
@@ -60,9 +60,12 @@ def relist_zone(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     The first page of a block that ``repair_zone`` has marked leaves service. Damage that is noted,
     and was not reported, is reported now.
     """
-    if mem[zone + c.Z_DAMAGED] != 0:
-        report_links(mem, claim, zone, mem[zone + c.Z_DAMAGED] - 1)
-        mem[zone + c.Z_DAMAGED] = 0
+    damaged = mem[zone + c.Z_DAMAGED]
+    if damaged > 0:
+        report_links(mem, claim, zone, damaged - 1)
+    elif damaged < 0:
+        report_head(mem, claim, zone, damaged)
+    mem[zone + c.Z_DAMAGED] = 0
     empty_zone(mem, zone)
     relink_zone(mem, claim, zone)
     retire_marked(mem, claim, zone)
@@ -75,6 +78,13 @@ def report_links(mem: Memory, claim: Claim, zone: ZoneWords, pfn: Pfn) -> None:
     w0 = page_state(mem, pfn)
     place = fixed(mem, zone + c.Z_INDEX) << 16 | order_of(w0) << 8 | mt_of(w0)
     report(mem, claim, c.I_LIST_LINKS, pfn, c.AT_LIST | place, w0)
+
+
+@unit
+def report_head(mem: Memory, claim: Claim, zone: ZoneWords, place: int) -> None:
+    """Report the head of a list, ``place`` (AT_LIST), whose first word leads to no block."""
+    at = area_list(zone, place >> 8 & 0xFF, place & 0xFF)
+    report(mem, claim, c.I_LIST_LINKS, c.AT_WORD | at, place, mem[at])
 
 
 @kernel

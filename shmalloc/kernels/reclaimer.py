@@ -61,14 +61,17 @@ def reclaim_pass(mem: Memory, claim: Claim) -> int:
     if all_balanced(mem):
         return 0
     event(mem, claim, c.EV_RECLAIM)
-    given = max(drain_all(mem, claim), 0)
+    drained = drain_all(mem, claim)
+    given = max(drained, 0)
     if not all_balanced(mem):
         gone = shrink_caches(mem, claim)
         if gone > 0:  # their pages went to the list of our CPU
             given += gone + max(drain_all(mem, claim), 0)
     for zone_id in range(fixed(mem, c.H_ZONES)):
         decay_boost(mem, claim, zone_id)
-        wake_waiters(mem, claim, zone_at(mem, zone_id))
+    # Not for nothing: a sleeper that is woken fails, and has us work again.
+    if given > 0 or drained < 0:
+        wake_waiters(mem, claim)
     return given
 
 

@@ -48,14 +48,16 @@ from shmalloc.words import fixed, load2
 
 @unit
 def sweep_zone(mem: Memory, claim: Claim, zone_id: ZoneId, victim: Claim) -> int:
-    """Give a zone back the blocks that a dead claim had in its hands; returns pages."""
+    """Give a zone back the blocks that a dead claim had in its hands, and those that wait on its
+    deferred list; returns pages."""
     zone = zone_at(mem, zone_id)
     lock(mem, zone + c.Z_LOCK, claim)
-    drain_deferred(mem, claim, zone)  # first: what is on that list may bear the label of the dead
+    # First: what is on that list may bear the label of the dead.
+    given = drain_deferred(mem, claim, zone)
     end_isolations(mem, claim, zone, victim)
-    given = sweep_blocks(mem, claim, zone, victim)
+    given += sweep_blocks(mem, claim, zone, victim)
     unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
+    wake_waiters(mem, claim)
     return given
 
 

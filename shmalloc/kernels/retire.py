@@ -42,7 +42,7 @@ def retire_changed(mem: Memory, claim: Claim, pfn: Pfn, order: Order) -> None:
     lock(mem, zone + c.Z_LOCK, claim)
     retire_pages(mem, claim, zone, pfn, order)
     unlock_zone(mem, claim, zone)
-    wake_waiters(mem, claim, zone)
+    wake_waiters(mem, claim)
 
 
 @kernel

@@ -44,7 +44,7 @@ from shmalloc.kernels.repair import release_zone
 from shmalloc.kernels.reporting import cpu_of, event
 from shmalloc.kernels.retire import retire_pages
 from shmalloc.kernels.slots import label, list_label
-from shmalloc.kernels.waiters import wake_for_deferred, wake_waiters
+from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.watermark import may_take
 from shmalloc.kernels.zone import (
     block_mt,
@@ -160,10 +160,10 @@ def settle_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, seen: Word0, 
         else:
             free_block(mem, zone, claim, pfn, order)
         release_zone(mem, claim, zone)
-        wake_waiters(mem, claim, zone)
+        wake_waiters(mem, claim)
     else:
         defer_block(mem, claim, zone, pfn)
-        wake_for_deferred(mem, claim)
+        wake_waiters(mem, claim)
 
 
 @kernel

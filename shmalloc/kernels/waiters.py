@@ -16,7 +16,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import event
-from shmalloc.units import Claim, Memory, WordIndex, ZoneWords
+from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import (
     cas,
     fetch_and,
@@ -32,37 +32,24 @@ from shmalloc.words import (
 
 
 @hot
-def wake_waiters(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
-    """Wake the sleepers for memory; called after the zone gained pages.
+def wake_waiters(mem: Memory, claim: Claim) -> None:
+    """Wake the sleepers for memory; called after a zone gained pages, or its deferred list did.
 
     No wake-up is lost: a waiter first sets its bit in H_WAITERS and arms H_WAKE (makes it odd),
     then looks at the zones under their locks. Either it found our pages, or it looked before our
     critical section, and then we see both here. Only the CPU that disarms H_WAKE wakes (one system
-    call each time it was armed). Pages below the minimum watermark count, too: a sleeper may be one
-    that can have them.
-    """
-    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > 0:
-        wake_armed(mem, claim)
+    call each time it was armed).
 
-
-@hot
-def wake_armed(mem: Memory, claim: Claim) -> None:
-    """Wake the sleepers, if one has armed H_WAKE."""
-    ticket = load(mem, c.H_WAKE)
-    if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
-        wake(mem, c.H_WAKE, c.MAX_CLAIMS)
-        event(mem, claim, c.EV_WAKE)
-
-
-@kernel
-def wake_for_deferred(mem: Memory, claim: Claim) -> None:
-    """Wake the sleepers for a block that was put on a deferred list: no zone has gained it yet.
-
-    The first of them that takes the zone's lock frees it. They announce themselves before they
-    look, and we look for them behind the push: one of the two sees the other.
+    The zone's counters are not asked. Pages below the minimum watermark count, too, for a sleeper
+    that may have them; and outside of the lock Z_FREE says nothing: it is 0 for a moment while
+    another holder of the lock moves the only block, or makes the lists anew. A block on a deferred
+    list is in no counter: the first sleeper that takes the lock frees it.
     """
     if load(mem, c.H_WAITERS) > 0:
-        wake_armed(mem, claim)
+        ticket = load(mem, c.H_WAKE)
+        if ticket & 1 != 0 and cas(mem, c.H_WAKE, ticket, ticket + 1):
+            wake(mem, c.H_WAKE, c.MAX_CLAIMS)
+            event(mem, claim, c.EV_WAKE)
 
 
 @kernel

@@ -93,9 +93,8 @@ MUTANTS = (
         SWEEP,
         (
             (
-                "    drain_deferred(mem, claim, zone)  # first: what is on that list may bear"
-                " the label of the dead\n",
-                "",
+                "    given = drain_deferred(mem, claim, zone)\n",
+                "    given = 0\n",
             ),
         ),
         "a recovery frees what bears the label of the dead, and leaves it on the deferred list:"
@@ -110,8 +109,8 @@ MUTANTS = (
         TRY_PAGES,
         (
             (
-                "        wake_for_deferred(mem, claim)\n",
-                "",
+                "        defer_block(mem, claim, zone, pfn)\n        wake_waiters(mem, claim)\n",
+                "        defer_block(mem, claim, zone, pfn)\n",
             ),
         ),
         "a block is deferred while a process sleeps for memory, and wakes no one: the sleeper does"

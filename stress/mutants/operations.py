@@ -83,7 +83,7 @@ MUTANTS = (
         (
             (
                 "        pages = bring_online(mem, zone, claim, start, end)\n"
-                "    unlock_zone(mem, claim, zone)\n    wake_waiters(mem, claim, zone)\n",
+                "    unlock_zone(mem, claim, zone)\n    wake_waiters(mem, claim)\n",
                 "        pages = bring_online(mem, zone, claim, start, end)\n"
                 "    unlock_zone(mem, claim, zone)\n",
             ),
@@ -99,7 +99,7 @@ MUTANTS = (
         (
             (
                 "        result = 0\n    unlock_zone(mem, claim, zone)\n"
-                "    wake_waiters(mem, claim, zone)\n",
+                "    wake_waiters(mem, claim)\n",
                 "        result = 0\n    unlock_zone(mem, claim, zone)\n",
             ),
         ),
@@ -114,7 +114,7 @@ MUTANTS = (
         "shmalloc/kernels/recover_pages.py",
         (
             (
-                "    unlock_zone(mem, claim, zone)\n    wake_waiters(mem, claim, zone)\n",
+                "    unlock_zone(mem, claim, zone)\n    wake_waiters(mem, claim)\n",
                 "    unlock_zone(mem, claim, zone)\n",
             ),
         ),

@@ -162,8 +162,8 @@ MUTANTS = (
         "wake-before-pages", PAGES,
         (("    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
           "    free_block(mem, zone, claim, pfn, order)\n    unlock_zone(mem, claim, zone)\n"
-          "    wake_waiters(mem, claim, zone)\n",
-          "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, claim, zone)\n"
+          "    wake_waiters(mem, claim)\n",
+          "    zone = zone_at(mem, zone_id)\n    wake_waiters(mem, claim)\n"
           "    lock(mem, zone + c.Z_LOCK, claim)\n    free_block(mem, zone, claim, pfn, order)\n"
           "    unlock_zone(mem, claim, zone)\n"),),
         "a free looks for waiters before the zone has its page: a waiter that comes in between"
@@ -174,8 +174,8 @@ MUTANTS = (
     ),
     Mutant(
         "wake-only-one", WAITERS,
-        (("        wake(mem, c.H_WAKE, c.MAX_CLAIMS)\n        event",
-          "        wake(mem, c.H_WAKE, 1)\n        event"),),
+        (("            wake(mem, c.H_WAKE, c.MAX_CLAIMS)\n            event",
+          "            wake(mem, c.H_WAKE, 1)\n            event"),),
         "a free that disarms the word wakes one sleeper; the others sleep on a value that is gone"
         " and armed for no one",
         "I_PROGRESS", ("wait-two-pages-3",),

@@ -146,9 +146,10 @@ MUTANTS = (
         "shmalloc/kernels/waiters.py",
         (
             (
-                "load_relaxed(mem, zone + c.Z_FREE) > 0:\n",
-                "load_relaxed(mem, zone + c.Z_FREE) > load_relaxed(\n"
-                "        mem, zone + c.Z_MIN\n    ):\n",
+                "    if load(mem, c.H_WAITERS) > 0:\n",
+                "    zone = fixed(mem, c.H_AT_ZONES)\n"
+                "    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > (\n"
+                "        load_relaxed(mem, zone + c.Z_MIN)\n    ):\n",
             ),
         ),
         "a free wakes sleepers only for pages above the minimum: one that may have the reserve"
@@ -156,6 +157,23 @@ MUTANTS = (
         "I_PROGRESS",
         ("watermark-nofail-and-free",),
         unseen="a sleeper wakes every 50 ms natively and looks again",
+    ),
+    Mutant(
+        "wake-for-free-pages-alone",
+        "shmalloc/kernels/waiters.py",
+        (
+            (
+                "    if load(mem, c.H_WAITERS) > 0:\n",
+                "    zone = fixed(mem, c.H_AT_ZONES)\n"
+                "    if load(mem, c.H_WAITERS) > 0 and load_relaxed(mem, zone + c.Z_FREE) > 0:\n",
+            ),
+        ),
+        "a free asks the zone's counter whether there is something to wake for, and another holder"
+        " of the lock makes the lists anew: the counter is 0 for a moment",
+        "I_PROGRESS",
+        ("wait-remake-wake-3",),
+        unseen="a sleeper wakes every 50 ms natively and looks again",
+        precedent="docs/bugs.md 53",
     ),
     Mutant(
         "thisnode-anywhere",

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages_wait import alloc_pages_wait
 from shmalloc.kernels.pcp import drain_cpu
+from shmalloc.kernels.rebuild import relist_zone
+from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
+from shmalloc.kernels.zone import zone_at
 from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import wait
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
-from stress.programs.held import page_put, receive, zone_put, zone_take
+from stress.programs.held import ONLY_ZONE, page_put, receive, zone_put, zone_take
 from stress.programs.initial_state import InitialState, catalogue
 
 PATIENCE = 1_000
@@ -75,6 +79,16 @@ def wait_for_pair(mem: Memory, claim: Claim) -> Pfn:
     return receive(
         mem, claim, 0, alloc_pages_wait(mem, claim, 1, c.MT_MOVABLE, claim + 1, PATIENCE), 1
     )
+
+
+@kernel
+def remake_lists(mem: Memory, claim: Claim) -> int:
+    """Make the lists of the zone anew, as where links were overwritten."""
+    zone = zone_at(mem, ONLY_ZONE)
+    lock(mem, zone + c.Z_LOCK, claim)
+    relist_zone(mem, claim, zone)
+    unlock_zone(mem, claim, zone)
+    return 0
 
 
 @kernel
@@ -139,6 +153,17 @@ def two_pages_3(name: str) -> Program:
     )
 
 
+def remake_wake_3(name: str) -> Program:
+    state = InitialState.booted(1, cpus=3).take(0)
+    return state.program(
+        name,
+        (put_to_zone, remake_lists, wait_at_zone),
+        check=no_waiters,
+        story="the lists of the zone are made anew, as a repair does, between the unlock of a free"
+        " and its look for sleepers: Z_FREE is 0 for a moment, which says nothing",
+    )
+
+
 def list_wake(name: str) -> Program:
     state = InitialState.booted(1).take(0)
     return state.program(
@@ -173,5 +198,13 @@ def pair_wake_3(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "wait", zone_wake, zone_wake_3, zone_relay_3, two_pages_3, list_wake, page_wake, pair_wake_3
+    "wait",
+    zone_wake,
+    zone_wake_3,
+    zone_relay_3,
+    two_pages_3,
+    remake_wake_3,
+    list_wake,
+    page_wake,
+    pair_wake_3,
 )

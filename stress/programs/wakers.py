@@ -9,7 +9,8 @@ that can have a page. What gives pages back, and its row::
 
     free_pages, free_bulk, free_contig_range    free-pages, free-pair, free-bulk, free-range
     isolations that end or fail                 unisolate, offline-busy, range-busy, online
-    per-CPU lists that are emptied              drain, decay, unplug
+    per-CPU lists that are emptied              drain, decay, reclaimer, unplug
+    deferred lists                              deferred
     slabs and sheaves that go                   kfree-large, kfree-slab, shrink, destroy
     the dead                                    reap, recover, recover-list
 """
@@ -34,8 +35,10 @@ from shmalloc.kernels.kmalloc import kfree, kmalloc
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.pages import free_pages, take_from_zone
 from shmalloc.kernels.pcp import drain_all, drain_cpu, pcp_decay
+from shmalloc.kernels.reclaimer import reclaim_pass
 from shmalloc.kernels.recover import recover
 from shmalloc.kernels.reporting import report
+from shmalloc.kernels.try_pages import try_free_pages
 from shmalloc.kernels.waiters import arm_wake, leave_seat, take_seat
 from shmalloc.kernels.zone import pcp_at
 from shmalloc.units import Claim, Memory, Order, Pfn
@@ -49,6 +52,7 @@ from stress.programs.held import (
     block_order,
     block_pfn,
     hold_object,
+    let_go,
     let_go_object,
     let_go_signed,
     object_put,
@@ -147,6 +151,12 @@ def drain_lists(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
+def reclaim(mem: Memory, claim: Claim) -> int:
+    """A zone without a free page is never above its high mark."""
+    return reclaim_pass(mem, claim)
+
+
+@kernel
 def decay(mem: Memory, claim: Claim) -> int:
     return pcp_decay(mem, claim)
 
@@ -203,6 +213,17 @@ def offline() -> InitialState:
 def on_list(**changes: int) -> InitialState:
     """The only page is on the list of CPU 0."""
     return InitialState.booted(1, **changes).keep(0)
+
+
+def on_deferred_list() -> InitialState:
+    """The only page was freed by CPU 0, which found the zone locked."""
+    state = page_of_zero()
+    block = let_go(state.ram, 0, 0)
+    zone = state.layout.zone(ONLY_ZONE)
+    state.ram[zone + c.Z_LOCK] = state.ram[pcp_at(state.ram, 0, ONLY_ZONE) + c.P_LOCK] = 1
+    assert try_free_pages(state.ram, 0, block_pfn(block), 0, 1) == 0, "the page was refused"
+    state.ram[zone + c.Z_LOCK] = state.ram[pcp_at(state.ram, 0, ONLY_ZONE) + c.P_LOCK] = 0
+    return state
 
 
 def above_its_mark() -> InitialState:
@@ -339,6 +360,19 @@ PATHS = (
         decay,
         "pcp_decay gives back what its list has above the high"
         " mark, under P_LOCK, while the sleeper waits for that lock to drain the list",
+    ),
+    Path(
+        "deferred",
+        on_deferred_list,
+        drain_lists,
+        "drain_all collects a deferred list, from which no wake-up comes: the sleeper looks under"
+        " the lock that the block is taken off under",
+    ),
+    Path(
+        "reclaimer",
+        on_list,
+        reclaim,
+        "a pass of the reclaimer drains the list of CPU 0: it must wake the sleeper behind it",
     ),
     Path(
         "unplug",

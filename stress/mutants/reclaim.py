@@ -51,6 +51,16 @@ MUTANTS = (
         unseen=LOOKS_AGAIN,
     ),
     Mutant(
+        "recovery-forgets-reclaimers",
+        "shmalloc/kernels/recover.py",
+        (("    wake(mem, c.H_RECLAIM, c.MAX_CLAIMS)\n", ""),),
+        "a process died between the disarm of H_RECLAIM and the wake-up, and recovery does not make"
+        " up for it: the reclaimers sleep on a value that is gone",
+        "I_PROGRESS",
+        ("reclaim-recover-waker",),
+        unseen=LOOKS_AGAIN,
+    ),
+    Mutant(
         "rest-on-a-new-ticket",
         RECLAIMER,
         (

@@ -8,20 +8,25 @@ is a deadlock: it sleeps although the zone is below its low mark.
 
 from __future__ import annotations
 
+from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.cache_set import cache_create
 from shmalloc.kernels.reclaimer import all_balanced, arm_reclaim, reclaim_pass, reclaim_rest
+from shmalloc.kernels.recover import recover
 from shmalloc.units import Claim, Memory, Pfn
+from shmalloc.words import cas
 from stress.machine.program import Program
 from stress.programs.checks import destroyed_or_busy, objects_are_sound, pages_are_sound
 from stress.programs.held import object_put, page_take, zone_put
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH
 from stress.programs.slab import destroy as destroy_cache
+from stress.programs.wakers import dead_giver
 from stress.programs.watermarks import about_to_mix, take_unmovable
 
 PAGES = 9
 LEAST = 4
+ARMED = 1  # H_RECLAIM while a reclaimer sleeps
 
 
 @kernel
@@ -66,6 +71,21 @@ def rest_until_asked(mem: Memory, claim: Claim) -> int:
         while reclaim_rest(mem, claim, ticket) == 0:
             pass
     return 0
+
+
+@kernel
+def rest_armed(mem: Memory, claim: Claim) -> int:
+    """A reclaimer that has armed the word, looked, and rests."""
+    while reclaim_rest(mem, claim, ARMED) == 0:
+        pass
+    return 0
+
+
+@kernel
+def disarm_for_the_dead(mem: Memory, claim: Claim) -> int:
+    """The last write of the dead process, which was about to wake reclaimers; then its recovery."""
+    cas(mem, c.H_RECLAIM, ARMED, ARMED + 1)
+    return recover(mem, claim)
 
 
 @kernel
@@ -130,6 +150,18 @@ def two_sleep_3(name: str) -> Program:
     )
 
 
+def recover_waker(name: str) -> Program:
+    state = dead_giver()
+    state.ram[c.H_RECLAIM] = ARMED
+    return state.program(
+        name,
+        (disarm_for_the_dead, rest_armed),
+        check=pages_are_sound,
+        story="a process makes H_RECLAIM even and dies before it wakes who sleeps on the odd value:"
+        " recovery wakes in its place, for no other process does",
+    )
+
+
 def drain(name: str) -> Program:
     state = InitialState.booted(PAGES, max_order=1, cpus=2, min_free_pages=LEAST, pcp_high=2)
     return (
@@ -188,4 +220,6 @@ def boost(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("reclaim", wake, wake_3, two_sleep_3, boost, drain, shrink, destroy)
+PROGRAMS = catalogue(
+    "reclaim", wake, wake_3, two_sleep_3, boost, recover_waker, drain, shrink, destroy
+)

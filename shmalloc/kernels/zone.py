@@ -2,14 +2,15 @@
 
 ::
 
-    Z_LOCK | Z_FREE Z_FREE_ISOLATED Z_DAMAGED | Z_START Z_END Z_NODE Z_MANAGED | counts | lists
+    Z_LOCK | Z_FREE Z_FREE_ISOLATED Z_DAMAGED Z_BOOST Z_DEFERRED | Z_START Z_END Z_NODE Z_INDEX
+    Z_MANAGED Z_MIN Z_LOW Z_HIGH | Z_STORE Z_ROOM | counts | lists
 
 ``account`` is the only place where a zone's page counters change; its caller holds Z_LOCK. They are
-written atomically because watermark checks and reports read them without the lock. A pageblock
+written atomically because hints and reports read them without the lock. A pageblock
 (2^H_PAGEBLOCK_ORDER pages) has one word: its migratetype, above it the type to restore when an
 isolation ends, and the label of its isolator::
 
-    [ label + 1 of the isolator | 5 bits | saved type: 3 | unaccepted | 4 bits | type: 3 ]
+    [ label + 1 of the isolator | 6 bits | saved type: 2 | unaccepted | 5 bits | type: 2 ]
 """
 
 from __future__ import annotations

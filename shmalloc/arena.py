@@ -42,7 +42,8 @@ from shmalloc.arena_geometry import geometry_of
 from shmalloc.arena_proc import ProcOperations
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
-from shmalloc.engine import when_waiting_long
+from shmalloc.checked import checked_bool
+from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import MisuseError, NotReadyError, Violation
 from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.audit import audit
@@ -101,6 +102,8 @@ class Arena(TransitOperations, StructureOperations, ProcOperations):
         ``size``). ``cpus``: how many per-CPU lists there are, default 4 per core. ``**geometry``:
         fields of ``Geometry``.
         """
+        prealloc = checked_bool("prealloc", prealloc)
+        get_engine(engine)
         main_guard.warn_of_own_arena(name)
         shape = geometry_of(size, cpus, zones, link_store=link_store, **geometry)
         with limits.told("arena"):
@@ -122,11 +125,13 @@ class Arena(TransitOperations, StructureOperations, ProcOperations):
         ``timeout``: seconds to wait until its owner has made it, None: for ever.
         Raises ``NotReadyError`` if there is none, ``SegmentError`` for one that we cannot use.
         """
+        readonly = checked_bool("readonly", readonly)
+        get_engine(engine)
         deadline = deadline_of(timeout)
         while True:
             try:
                 with limits.told(f"name: {name!r}"):
-                    return cls._of(Segment.attach(name), engine, cpu, bool(readonly))
+                    return cls._of(Segment.attach(name), engine, cpu, readonly)
             except NotReadyError:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise

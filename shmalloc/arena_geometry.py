@@ -8,18 +8,37 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from shmalloc import constants as c
+from shmalloc.checked import checked_int, shown, unknown_option
 from shmalloc.errors import MisuseError
+from shmalloc.geometry_rules import MOST_BYTES, RANGES, plain_zones
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.sampled_layout import MOST_RATE
-from shmalloc.sizes import as_int, parse_bytes
+from shmalloc.sizes import as_int, format_bytes, parse_bytes
 
 DEFAULT_SIZE = "1GiB"
 SLOTS_PER_CORE = 4
 _RATE = re.compile(r"1/([0-9]{1,7})", re.ASCII)
+OPTIONS = ("name", "size", "engine", "prealloc", *Geometry.__dataclass_fields__)
+OTHER_NAMES = {  # of the command line (docs/geometry.md), of Linux, and of habit
+    "fill": "poison=True or zero=True",
+    "min_free": "min_free_pages",
+    "min_free_bytes": "min_free_pages",
+    "min_free_kbytes": "min_free_pages",
+    "pcp": "pcp_form",
+    "ram": "size",
+    "ram_bytes": "size",
+    "nodes": "zones",
+    "pages": "size",
+    "page_poison": "poison",
+    "page_poisoning": "poison",
+    "page_reporting": "reporting",
+    "slots": "claims",
+    "workers": "cpus",
+}
 SECRET_BITS = 60  # below a leading 1: all secrets take the same room in the geometry's text
 
 
@@ -31,28 +50,22 @@ def geometry_of(
 ) -> Geometry:
     """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs.
 
-    Unless ``harden`` says otherwise (0: off), free pointers are hardened with a random secret.
+    Unless ``harden`` says otherwise (0: off), free pointers are hardened with a random secret;
+    unless ``pageblock_order`` does, a pageblock is no larger than the largest block. Raises
+    ``MisuseError`` for what is no option, and for a value that an option cannot have.
     """
-    unknown = sorted(set(fields) - set(Geometry.__dataclass_fields__))
-    if unknown:
-        known = ", ".join(Geometry.__dataclass_fields__)
-        raise MisuseError(f"{unknown[0]}: no such field of the geometry; use one of {known}")
+    for name in sorted(set(fields) - set(Geometry.__dataclass_fields__)):
+        raise unknown_option(name, OPTIONS, OTHER_NAMES)
     fields["page_owner"] = sampling_rate(fields.get("page_owner", 0))
     fields["cpus"] = _default_cpus() if cpus is None else cpus
-    fields = {name: _plain(value) for name, value in fields.items()}
-    for name, value in fields.items():
-        if Geometry.__dataclass_fields__[name].type == "int" and as_int(value) is None:
-            raise MisuseError(f"{name}: {value!r}; use an int")
     fields.setdefault("harden", 1 << SECRET_BITS | secrets.randbits(SECRET_BITS))
-    count = as_int(zones)
-    if zones is None or count is not None:
-        page_bytes = fields.get("page_bytes", Geometry.__dataclass_fields__["page_bytes"].default)
-        specs = _equal_zones(DEFAULT_SIZE if size is None else size, count or 1, page_bytes)
-    elif size is not None:
-        raise MisuseError(f"size: {size!r} together with zones; leave it out, the zones have sizes")
+    if (largest := as_int(fields.get("max_order"))) is not None:
+        fields.setdefault("pageblock_order", min(Geometry.pageblock_order, max(largest, 0)))
+    count = 1 if zones is None else as_int(zones)
+    if count is not None:
+        specs = _equal_zones(DEFAULT_SIZE if size is None else size, count, fields)
     else:
-        given = cast(Sequence[ZoneSpec], zones)
-        specs = tuple(ZoneSpec(_plain(z.pages), _plain(z.node), z.holes) for z in given)
+        specs = _given_zones(zones, size)
     return Geometry(zones=specs, **fields)
 
 
@@ -69,23 +82,41 @@ def sampling_rate(given: Any) -> int:
     raise MisuseError(f"page_owner: {given!r}; use a form like '1/64', from 1/1 to 1/{MOST_RATE}")
 
 
-def _plain(value: Any) -> Any:
-    """An int of numpy as one of Python, which can be written down; anything else as it is."""
-    number = as_int(value)
-    return value if number is None else number
-
-
 def _default_cpus() -> int:
     return min(c.MAX_CPUS, SLOTS_PER_CORE * len(os.sched_getaffinity(0)))
 
 
-def _equal_zones(size: int | str, count: int, page_bytes: int) -> tuple[ZoneSpec, ...]:
+def _equal_zones(size: int | str, count: int, fields: dict[str, Any]) -> tuple[ZoneSpec, ...]:
     """``count`` zones of equal size, one per node; the last one takes the remainder."""
     if not 1 <= count <= c.MAX_NODES:
-        raise MisuseError(f"zones: {count}; use 1 to {c.MAX_NODES}, or a list of ZoneSpec for more")
-    pages = parse_bytes(size) // page_bytes
+        raise _no_zones(count)
+    asked, most = parse_bytes(size), MOST_BYTES
+    if asked > most:
+        raise MisuseError(f"size: {size!r}; use at most {most:,} bytes, {format_bytes(most)}")
+    given = fields.get("page_bytes", Geometry.page_bytes)
+    page_bytes = checked_int("page_bytes", given, *RANGES["page_bytes"])
+    pages = asked // page_bytes
     if pages < count:
-        raise MisuseError(f"size: {size!r} is less than {count} pages of {page_bytes} bytes")
+        raise MisuseError(
+            f"size: {size!r}; use at least {count * page_bytes} bytes, a page of {page_bytes} for"
+            " each zone"
+        )
     each = pages // count
     sizes = [each] * (count - 1) + [pages - each * (count - 1)]
     return tuple(ZoneSpec(pages=n, node=node) for node, n in enumerate(sizes))
+
+
+def _given_zones(zones: Any, size: int | str | None) -> tuple[ZoneSpec, ...]:
+    """The zones of a list, which have sizes of their own."""
+    if not isinstance(zones, Iterable) or isinstance(zones, str | bytes):
+        raise _no_zones(zones)
+    specs = plain_zones(zones)
+    if size is not None:
+        raise MisuseError(f"size: {size!r} together with zones; leave it out, the zones have sizes")
+    return specs
+
+
+def _no_zones(given: object) -> MisuseError:
+    return MisuseError(
+        f"zones: {shown(given)}; use how many there are, 1 to {c.MAX_NODES}, or a list of ZoneSpec"
+    )

@@ -43,6 +43,7 @@ from shmalloc.array_words import (
     pages_of,
     unpack_handle,
 )
+from shmalloc.checked import checked_bool
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.array_recovery import copy_references
 from shmalloc.references import Ref
@@ -74,6 +75,7 @@ class ArrayOperations(MakingOperations):
         Raises ``MisuseError`` for what cannot be kept: Python objects, masks, matrices.
         """
         check_class(source)
+        readonly = checked_bool("readonly", readonly)
         try:
             values = np.asarray(source, dtype)
         except (TypeError, ValueError) as error:
@@ -95,6 +97,7 @@ class ArrayOperations(MakingOperations):
     def open_array(self, handle: bytes, readonly: bool = False) -> SharedArray:
         """A new reference to the array that ``SharedArray.handle()`` named."""
         segment_id, entry, generation = unpack_handle(handle)
+        readonly = checked_bool("readonly", readonly)
         self.check_open()
         self.segment.check_file()
         if segment_id != self.segment.id:

@@ -33,13 +33,13 @@ from typing import Any, NoReturn, SupportsIndex
 from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
 from shmalloc.call_sites import CallSites
+from shmalloc.checked import checked_int
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import reports_of
 from shmalloc.segment import Segment
-from shmalloc.sizes import as_int
 
 OWNER_LIMIT = 1 << 62
 FORK_WAIT_S = 10.0
@@ -333,10 +333,7 @@ class Bound:
         Accepts anything that Python accepts as an index, numpy's ints among them, but no bool: that
         is a mistake more often than a number.
         """
-        number = value if type(value) is int else as_int(value)
-        if number is None or not first <= number <= last:
-            raise MisuseError(f"{argument}: {value!r}; use an int from {first} to {last}")
-        return number
+        return checked_int(argument, value, first, last)
 
     def check_ints(self, argument: str, values: Iterable[SupportsIndex]) -> list[int]:
         """A list of ints for words of memory, each as ``check_int`` takes it."""

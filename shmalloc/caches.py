@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
+from shmalloc.cache_flags import cache_flags
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.flagged_objects import FlaggedObjects
@@ -27,8 +28,6 @@ from shmalloc.kernels.kmalloc import kfree, kmalloc, kmalloc_boot, kmalloc_gfp, 
 from shmalloc.kernels.reap import adopt_object
 from shmalloc.reports import violation_count, violations
 from shmalloc.statistics import CacheStatistics
-
-DEBUG_FLAGS = {"F": cs.CF_CONSISTENCY, "Z": cs.CF_RED_ZONE, "P": cs.CF_POISON, "U": cs.CF_TRACK}
 
 Constructor = bytes | Callable[[memoryview], None]
 
@@ -257,7 +256,7 @@ class ObjectOperations(FlaggedObjects):
         page_bytes = self.segment.geometry.page_bytes
         object_bytes = self.check_int("object_bytes", object_bytes, 1, self._largest)
         align = self.check_int("align", align, 1, page_bytes)
-        flags = _flags(debug, shuffle=shuffle, sheaves=sheaves)
+        flags = cache_flags(debug, shuffle=shuffle, sheaves=sheaves)
         template = self._template(object_bytes, ctor)
         number = self.run(cache_create, object_bytes, align, flags, template)
         if number < 0:
@@ -404,14 +403,3 @@ class ObjectOperations(FlaggedObjects):
                     raise cache._refused(result, f"free_bulk of {len(words)}")
                 freed += result
         return freed
-
-
-def _flags(debug: str, *, shuffle: bool, sheaves: bool) -> int:
-    unknown = sorted(set(debug) - set(DEBUG_FLAGS))
-    if unknown:
-        raise MisuseError(f"debug: {unknown[0]!r} in {debug!r}; use letters of FZPU")
-    # A call from Python costs a microsecond: the exact check of double frees costs 4 ns of it.
-    flags = 0 if debug else cs.CF_EXACT
-    for letter in debug:
-        flags |= DEBUG_FLAGS[letter]
-    return flags | (cs.CF_SHUFFLE if shuffle else 0) | (0 if sheaves else cs.CF_NO_SHEAVES)

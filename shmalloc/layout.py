@@ -14,40 +14,26 @@ This file computes offsets and the first image of the header; it maps no memory.
 from __future__ import annotations
 
 import json
-import mmap
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.errors import MisuseError
-from shmalloc.sampled_layout import STACK_WORDS, page_owner_words, sampled_entries, sampling_rules
+from shmalloc.geometry_rules import LINK_STORES as LINK_STORES
+from shmalloc.geometry_rules import MOST_BYTES, plain_fields, problems
+from shmalloc.geometry_rules import PCP_FORMS as PCP_FORMS
+from shmalloc.geometry_rules import ZoneSpec as ZoneSpec
+from shmalloc.sampled_layout import STACK_WORDS, page_owner_words, sampled_entries
 from shmalloc.store_layout import level_words, store_rooms
-
-LINK_STORES = {
-    "page": c.LINKS_PAGE,
-    "descriptor": c.LINKS_DESCRIPTOR,
-    "table": c.LINKS_TABLE,
-    "index": c.LINKS_INDEX,
-    "bitmap": c.LINKS_BITMAP,
-}
-PCP_FORMS = {"array": c.PCP_ARRAY, "list": c.PCP_LIST}
-
-
-@dataclass(frozen=True)
-class ZoneSpec:
-    """One zone: ``pages`` of pfn space on a node, minus ``holes`` (first, count) in it."""
-
-    pages: int
-    node: int = 0
-    holes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Everything that is decided when a segment is created. Names give the unit of sizes.
 
-    Raises ``MisuseError`` for a combination that cannot work, with the reason and the cure.
+    Raises ``MisuseError`` for a value that a field cannot have, and for a combination that cannot
+    work, with the reason and the cure (geometry_rules.py).
     """
 
     zones: tuple[ZoneSpec, ...]
@@ -84,7 +70,9 @@ class Geometry:
     stack_words: int = 0
 
     def __post_init__(self) -> None:
-        for problem in _problems(self):
+        for name, value in plain_fields(self).items():
+            object.__setattr__(self, name, value)
+        for problem in problems(self):
             raise MisuseError(problem)
         # One for each 4 KiB of pages if none were asked for, and at least one for each CPU.
         wanted = self.claims or min(c.MAX_CLAIMS, self.pages * self.page_bytes >> 12)
@@ -127,79 +115,6 @@ def _refuse_float(text: str) -> int:
     raise MisuseError(f"geometry: {text} is no whole number")
 
 
-def _power_of_two(value: int) -> bool:
-    return value > 0 and value & (value - 1) == 0
-
-
-def _problems(g: Geometry) -> list[str]:
-    """Why ``g`` cannot work, each with argument, value and cure; empty if it can."""
-    rules = (
-        (_power_of_two(g.page_bytes) and g.page_bytes >= 64,
-         f"page_bytes: {g.page_bytes}; use a power of two of at least 64"),
-        (0 < len(g.zones) <= c.MAX_ZONES, f"zones: {len(g.zones)}; use 1 to {c.MAX_ZONES}"),
-        (0 < g.cpus <= c.MAX_CPUS, f"cpus: {g.cpus}; use 1 to {c.MAX_CPUS}"),
-        (0 <= g.claims <= c.MAX_CLAIMS,
-         f"claims: {g.claims}; use 1 to {c.MAX_CLAIMS}, or 0: chosen by the size"),
-        (0 <= g.max_order < c.ORDERS, f"max_order: {g.max_order}; use 0 to {c.ORDERS - 1}"),
-        (0 <= g.pageblock_order <= g.max_order,
-         f"pageblock_order: {g.pageblock_order}; use 0 to max_order ({g.max_order})"),
-        (g.link_store in LINK_STORES,
-         f"link_store: {g.link_store!r}; use one of {', '.join(LINK_STORES)}"),
-        (g.pcp_form in PCP_FORMS, f"pcp_form: {g.pcp_form!r}; use one of {', '.join(PCP_FORMS)}"),
-        (0 < g.pcp_batch, f"pcp_batch: {g.pcp_batch}; use at least 1"),
-        (g.pcp_high >= g.pcp_batch,
-         f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
-        (0 <= g.structures, f"structures: {g.structures}; use at least 0"),
-        (g.history == 0 or _power_of_two(g.history),
-         f"history: {g.history}; use 0 or a power of two of entries"),
-        *sampling_rules(g.page_owner, g.page_owner_entries, g.stack_words),
-        (g.flight == 0 or (_power_of_two(g.flight) and g.flight >= 64),
-         f"flight: {g.flight}; use 0 or a power of two of entries, at least 64"),
-        (not (g.reporting and g.link_store == "page"),
-         "reporting with link_store='page': a reported page loses its bytes, and with them the "
-         "list that runs through it; use another link store, such as 'descriptor'"),
-        (not (g.reporting and g.poison),
-         "reporting with poison: a reported page reads as zero, the poison check would call it "
-         "corrupted; use one of the two"),
-        (not (g.poison and (g.init_on_alloc or g.init_on_free)),
-         "poison with init_on_alloc or init_on_free: both claim the bytes of a free page; use one "
-         "of the two"),
-        (not (g.debug_pagealloc and g.link_store == "page"),
-         "debug_pagealloc with link_store='page': a free page may not be touched, and the list "
-         "runs through it; use another link store, such as 'descriptor'"),
-        (not (g.debug_pagealloc and (g.poison or g.zero or g.init_on_alloc or g.init_on_free)),
-         "debug_pagealloc with poison, zero, init_on_alloc or init_on_free: these touch pages that "
-         "have no owner; use one of the two"),
-        (not (g.unaccepted and g.link_store == "page"),
-         "unaccepted with link_store='page': memory that is not accepted may not be touched, and a "
-         "list would run through it; use another link store, such as 'descriptor'"),
-        (not (g.unaccepted and (g.poison or g.zero or g.init_on_free)),
-         "unaccepted with poison, zero or init_on_free: free pages that are not accepted cannot be "
-         "filled, nor compared; use one of the two"),
-        (not (g.poison and g.zero),
-         "poison with zero: both claim the bytes of a free page; use one of the two"),
-        (not (g.reporting and g.page_bytes << g.pageblock_order < mmap.PAGESIZE),
-         f"reporting with page_bytes={g.page_bytes}: a pageblock is less than a page of the "
-         f"system, {mmap.PAGESIZE} bytes, which takes back whole ones; use larger pageblocks"),
-    )  # fmt: skip
-    problems = [text for ok, text in rules if not ok]
-    if not problems:
-        problems = [text for i, z in enumerate(g.zones) for text in _zone_problems(i, z)]
-    return problems
-
-
-def _zone_problems(index: int, zone: ZoneSpec) -> list[str]:
-    problems = []
-    if zone.pages <= 0:
-        problems.append(f"zones[{index}].pages: {zone.pages}; use at least 1")
-    if not 0 <= zone.node < c.MAX_NODES:
-        problems.append(f"zones[{index}].node: {zone.node}; use 0 to {c.MAX_NODES - 1}")
-    for first, count in zone.holes:
-        if first < 0 or count <= 0 or first + count > zone.pages:
-            problems.append(f"zones[{index}].holes: ({first}, {count}) is not inside the zone")
-    return problems
-
-
 @dataclass(frozen=True)
 class Layout:
     """Offsets of every region, in words, and the total. Made by ``Layout.of(geometry)``."""
@@ -226,9 +141,8 @@ class Layout:
         assert starts == sorted(starts), "regions overlap"
         assert self.at["cpus"] == c.CPUS_AT
         assert all(start % c.LINE == 0 or start % self.geometry.page_words == 0 for start in starts)
-        limit = 1 << (c.LINK_BITS + c.LINK_SHIFT)
-        if self.bytes > limit:
-            raise MisuseError(f"size: {self.bytes:,} bytes in all; use at most {limit:,}")
+        if self.bytes > MOST_BYTES:
+            raise MisuseError(f"size: {self.bytes:,} bytes in all; use at most {MOST_BYTES:,}")
 
     @property
     def bytes(self) -> int:

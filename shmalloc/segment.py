@@ -26,10 +26,11 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, main_guard, physical, segment_file
+from shmalloc.checked import checked_bool
 from shmalloc.engine import get_engine
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError, Violation
 from shmalloc.fixed_words import FixedWords, identity_of
-from shmalloc.image import write_image
+from shmalloc.image import require_room, write_image
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.page_owner import set_clocks
 from shmalloc.kernels.slots import publish
@@ -87,9 +88,10 @@ class Segment:
         Raises ``EnvironmentUnfitError`` if memory is too small, before anything is made (with
         ``prealloc``: reserved page by page), ``SegmentError`` if ``name`` is taken.
         """
-        run = get_engine(engine)
+        run, prealloc = get_engine(engine), checked_bool("prealloc", prealloc)
         segment_id = secrets.randbits(_ID_BITS) | 1
         layout = Layout.of(geometry)
+        require_room(layout)
         chosen = segment_file.new_name(name)
         chosen = chosen or leftovers.generated_name(*own_identity(), segment_id)
         physical.room()

@@ -15,7 +15,8 @@ from typing import Any
 from shmalloc.errors import MisuseError
 
 _BYTE_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", re.IGNORECASE | re.ASCII)
+_BYTE_UNITS |= {"P": 1 << 50, "E": 1 << 60}  # no memory has so much; it is refused as too much
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGTPE]?)(?:i?B)?\s*", re.IGNORECASE | re.ASCII)
 _PLAIN_SECONDS = re.compile(r"(\d+(?:\.\d+)?)s?", re.ASCII)
 _MINUTES = re.compile(r"min(?=\d|$)")
 _NOT_OURS = re.compile(r"[wy]|mm")  # weeks, years and months of durationpy: more likely typos

@@ -37,6 +37,7 @@ from shmalloc import constants as c
 from shmalloc.array_header import FIXED_WORDS, Plan, described, planned
 from shmalloc.array_words import all_pages_of, freed, may_be_array, tickets
 from shmalloc.arrays import ArrayOperations
+from shmalloc.checked import checked_bool
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.array_recovery import reap_ticket, reap_tickets
 from shmalloc.kernels.shared_arrays import load_array, send_array
@@ -94,6 +95,7 @@ class TransitOperations(ArrayOperations):
         """
         if not isinstance(sent, bytes) or len(sent) < TICKET.size + _FLAGS.size + FIXED_WORDS * 8:
             raise MisuseError("sent: use the bytes that Arena.send gave")
+        readonly = checked_bool("readonly", readonly)
         plan, strides, writeable = _view_told(sent[TICKET.size :])
         return self._load(sent[: TICKET.size], plan, strides, readonly or not writeable)
 

@@ -228,17 +228,17 @@ def resolve(raw: RawSpec, known: Iterable[str], cores: int) -> RunSpec:
 
 def _require_geometry(spec: RunSpec) -> None:
     """Raises ``MisuseError`` for settings that exclude each other, or leave nothing to allocate."""
-    try:
-        spec.shape(cpus=spec.cpus, claims=spec.slots)
-    except MisuseError as error:
-        text = str(error).replace("_", "-")  # as the settings are spelled
-        raise MisuseError(f"geometry: {text}") from error
     smallest = min(zone.managed_bytes for zone in spec.zones)
     if spec.geometry.min_free_pages * PAGE_BYTES >= smallest:
         raise MisuseError(
             f"geometry: min-free={exact_bytes(spec.geometry.min_free_bytes or 0)} with a zone of"
             f" {exact_bytes(smallest)}; use less, or nothing can be allocated"
         )
+    try:
+        spec.shape(cpus=spec.cpus, claims=spec.slots)
+    except MisuseError as error:
+        text = str(error).replace("_", "-")  # as the settings are spelled
+        raise MisuseError(f"geometry: {text}") from error
 
 
 def _workers(raw: RawSpec, cores: int) -> int:

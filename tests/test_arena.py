@@ -61,10 +61,10 @@ def test_zones_are_taken_as_given() -> None:
     ("wrong", "says"),
     [
         ({"size": "many"}, "size: 'many'"),
-        ({"size": 63}, "size: 63 is less than"),
+        ({"size": 63}, "size: 63; use at least 64 bytes, a page of 64 for each zone"),
         ({"zones": 65}, "zones: 65"),
         ({"size": 4096, "zones": [ZoneSpec(pages=3)]}, "together with zones"),
-        ({"size": 4096, "colour": "red"}, "colour: no such field"),
+        ({"size": 4096, "colour": "red"}, "colour: there is no such option"),
         ({"size": 4096, "link_store": "paper"}, "link_store: 'paper'"),
         ({"size": 4096, "engine": "steam"}, "engine: 'steam'"),
     ],

@@ -153,7 +153,7 @@ def test_an_unknown_name_is_refused(arena: Arena, cache: Cache) -> None:
         ({"object_bytes": 0}, "object_bytes: 0"),
         ({"align": 3}, "power of two"),
         ({"align": 0}, "align: 0"),
-        ({"debug": "FX"}, "debug: 'X'"),
+        ({"debug": "FX"}, "debug: 'FX'"),
         ({"ctor": b"short"}, "ctor: 5 bytes"),
         ({"ctor": 5}, "ctor: 5;"),
     ],

@@ -77,8 +77,8 @@ def get_engine(name: str = "native") -> Engine:
 
     Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` if native cannot run.
     """
-    if name not in _engines:
-        if name not in _makers:
+    if not isinstance(name, str) or name not in _engines:
+        if not isinstance(name, str) or name not in _makers:
             raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, registered()))}")
         _engines[name] = _makers[name]()
     return _engines[name]

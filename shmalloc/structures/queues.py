@@ -35,6 +35,7 @@ from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shmalloc import constants as c
+from shmalloc.checked import checked_bool
 from shmalloc.errors import MisuseError
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.held import others_in
@@ -204,6 +205,7 @@ class Queue(Structure):
 
         ``immediate``: throw away what is in it.
         """
+        immediate = checked_bool("immediate", immediate)
         self._check()
         self._arena.run(queue_shut, self._q)
         while immediate and (token := self._left()[0]) >= 0:

@@ -42,7 +42,7 @@ from shmalloc.arena_geometry import geometry_of
 from shmalloc.arena_proc import ProcOperations
 from shmalloc.array_header import Order, planned
 from shmalloc.arrays import SharedArray, unpack_handle
-from shmalloc.checked import checked_bool
+from shmalloc.checked import check_seconds, checked_bool
 from shmalloc.engine import get_engine, when_waiting_long
 from shmalloc.errors import MisuseError, NotReadyError, Violation
 from shmalloc.kernels.array_recovery import recover_arrays
@@ -60,7 +60,7 @@ from shmalloc.statistics import Statistics, statistics
 from shmalloc.structures.handles import Structure
 from shmalloc.structures.handles import unpack_handle as unpack_structure
 from shmalloc.structures.operations import StructureOperations
-from shmalloc.structures.waiting import check_seconds, deadline_of
+from shmalloc.structures.waiting import deadline_of
 from shmalloc.transit import TransitOperations, segment_of
 
 ATTACH_POLL_S = 0.01

@@ -14,7 +14,7 @@ from typing import Any
 from shmalloc import constants as c
 from shmalloc.checked import checked_int, shown, unknown_option
 from shmalloc.errors import MisuseError
-from shmalloc.geometry_rules import MOST_BYTES, RANGES, plain_zones
+from shmalloc.geometry_rules import MOST_BYTES, RANGES, few_enough, largest_zone, plain_zones
 from shmalloc.layout import Geometry, ZoneSpec
 from shmalloc.sampled_layout import MOST_RATE
 from shmalloc.sizes import as_int, format_bytes, parse_bytes
@@ -66,7 +66,10 @@ def geometry_of(
         specs = _equal_zones(DEFAULT_SIZE if size is None else size, count, fields)
     else:
         specs = _given_zones(zones, size)
-    return Geometry(zones=specs, **fields)
+    made = Geometry(zones=specs, **fields)
+    if 0 < made.min_free_pages == largest_zone(made):  # all for those with a flag that says so
+        raise MisuseError(few_enough(made))
+    return made
 
 
 def sampling_rate(given: Any) -> int:

@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from shmalloc import constants as c
 from shmalloc import recovery
 from shmalloc.array_header import ALIGN_BYTES, Order, Plan, Shape, plan_of
-from shmalloc.errors import OutOfMemoryError
+from shmalloc.checked import shown
+from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.kernels.shared_arrays import (
     drop_array,
     exchange_array,
@@ -32,6 +33,7 @@ from shmalloc.kernels.shared_arrays import (
     make_run,
     open_array,
 )
+from shmalloc.no_memory import kept_by_watermark, what_is_free
 from shmalloc.pages import PageOperations
 from shmalloc.references import TICK_S, Ref, References
 from shmalloc.shared_array import SegmentItems, SharedArray
@@ -244,15 +246,12 @@ class MakingOperations(PageOperations):
 
     def _out_of_memory(self, plan: Plan) -> OutOfMemoryError:
         now = statistics(self.segment)
-        largest = max(
-            (order for zone in now.zones for order, n in enumerate(zone.free_blocks) if n),
-            default=-1,
-        )
-        block = 0 if largest < 0 else now.page_bytes << largest
-        return OutOfMemoryError(
-            f"empty: {format_bytes(plan.size)} asked, {format_bytes(now.free_bytes)} free, the"
-            f" largest block has {format_bytes(block)}; drop arrays, or create a larger arena"
-        )
+        pages = -(-plan.size // now.page_bytes)
+        order = min((pages - 1).bit_length(), self.segment.geometry.max_order)
+        keeping = kept_by_watermark(now, order)
+        why = f"{what_is_free(now)}{keeping and '; '}{keeping}"
+        cure = "drop arrays, or create a larger arena"
+        return OutOfMemoryError(f"empty: {format_bytes(plan.size)} asked, {why}; {cure}")
 
     def zeros(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> SharedArray:
         """A new array of zeros."""
@@ -269,7 +268,10 @@ class MakingOperations(PageOperations):
     ) -> SharedArray:
         """A new array filled with ``value``, of its dtype unless another one is given."""
         made = self.empty(shape, np.asarray(value).dtype if dtype is None else dtype, order)
-        np.copyto(np.asarray(made), value, casting="unsafe")
+        try:
+            np.copyto(np.asarray(made), value, casting="unsafe")
+        except (TypeError, ValueError) as error:
+            raise MisuseError(f"value: {shown(value)}: {error}") from error
         return made
 
     def _try_run(self, plan: Plan) -> SharedArray | None:

@@ -33,10 +33,11 @@ from typing import Any, NoReturn, SupportsIndex
 from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
 from shmalloc.call_sites import CallSites
-from shmalloc.checked import checked_int
+from shmalloc.checked import checked_int, checked_place, shown
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
+from shmalloc.no_memory import why_none
 from shmalloc.recovery import Rescuer
 from shmalloc.reports import reports_of
 from shmalloc.segment import Segment
@@ -184,11 +185,11 @@ class Bound:
         self.finish_rescue()
         return result
 
-    def settle(self, result: int, asked: str) -> int:
+    def settle(self, result: int, asked: str, order: int = 0) -> int:
         """Do what is due after a builtin's call for the request ``asked``; ``result``."""
         self.finish_rescue()
         if result < 0:
-            raise self.refused(result, asked)
+            raise self.refused(result, asked, order)
         return result
 
     def finish_rescue(self) -> None:
@@ -310,11 +311,11 @@ class Bound:
         """The exception for any request to a closed segment."""
         return MisuseError(f"arena: {self.segment.name!r} is closed; attach to it again")
 
-    def refused(self, result: int, asked: str) -> ShmallocError:
-        """The exception for a negative answer; ``asked`` names the request."""
+    def refused(self, result: int, asked: str, order: int = 0) -> ShmallocError:
+        """The exception for a negative answer; ``asked`` names the request, for blocks of ``order``
+        or something smaller."""
         if result == c.E_NOMEM:
-            cure = "free something, wait with wait_s, or create a larger arena"
-            return OutOfMemoryError(f"{asked}: no free memory of that kind; {cure}")
+            return OutOfMemoryError(f"{asked}: {why_none(self.segment, order)}")
         if result == c.E_STATE:
             violation = reports_of(self.segment).last_of(self.claim)
             reason = str(violation or "the page or object is in no such state")
@@ -336,12 +337,13 @@ class Bound:
         return checked_int(argument, value, first, last)
 
     def check_ints(self, argument: str, values: Iterable[SupportsIndex]) -> list[int]:
-        """A list of ints for words of memory, each as ``check_int`` takes it."""
-        least, most = -OWNER_LIMIT, OWNER_LIMIT
+        """A list of pfns or addresses, each as ``checked_place`` takes it."""
+        if not isinstance(values, Iterable) or isinstance(values, str | bytes):
+            raise MisuseError(f"{argument}: {shown(values)}; use a list of them")
         return [
             value
-            if type(value) is int and least <= value <= most
-            else self.check_int(argument, value, least, most)
+            if type(value) is int and -OWNER_LIMIT <= value <= OWNER_LIMIT
+            else checked_place(argument, value)
             for value in values
         ]
 

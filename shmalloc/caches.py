@@ -17,6 +17,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cache_flags import cache_flags
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
+from shmalloc.checked import checked_place
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.flagged_objects import FlaggedObjects
 from shmalloc.gfp import Gfp
@@ -73,7 +74,7 @@ class Cache:
         """Free one object. Raises ``CorruptionError`` unless it is a live object of this cache."""
         arena = self._arena
         if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
-            address = arena.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+            address = checked_place("address", address)
         if arena.segment.closed:
             raise arena.is_closed()
         result = self._do_free(arena.claim, self.number, address)
@@ -210,7 +211,7 @@ class ObjectOperations(FlaggedObjects):
     def kfree(self, address: int) -> None:
         """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""
         if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
-            address = self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+            address = checked_place("address", address)
         if self.segment.closed:
             raise self.is_closed()
         result = self._do_kfree(self.claim, address)
@@ -219,7 +220,7 @@ class ObjectOperations(FlaggedObjects):
 
     def usable_bytes(self, address: int) -> int:
         """Bytes that may be used at a live address from ``kmalloc``."""
-        address = self.check_int("address", address, -OWNER_LIMIT, OWNER_LIMIT)
+        address = checked_place("address", address)
         self.check_open()
         size = self.engine.call(usable_bytes, self.segment.ram, address)
         if size < 0:

@@ -17,6 +17,7 @@ import numpy as np
 from shmalloc.errors import MisuseError
 from shmalloc.sizes import as_int
 
+MOST_PLACE = 1 << 62
 _short = reprlib.Repr()
 _short.maxstring, _short.maxother, _short.maxlong = 80, 120, 80
 
@@ -33,6 +34,33 @@ def checked_int(argument: str, value: Any, first: int, last: int, note: str = ""
         more = f" ({note})" if note else ""
         raise MisuseError(f"{argument}: {shown(value)}; use an int from {first} to {last}{more}")
     return number
+
+
+def checked_place(argument: str, value: Any) -> int:
+    """A pfn or an address that a program says it was given; whether it was, the kernels say.
+
+    ``argument``: ``pfn``, ``address``, or the plural of one that is among others.
+    """
+    number = as_int(value)
+    if number is None or abs(number) > MOST_PLACE:
+        what = "pfn" if argument.startswith("pfn") else "address"
+        cure = f"use the {what} that an allocation gave"
+        if value is None:
+            cure += "; it gave None if it found no memory, or did not wait for a lock"
+        raise MisuseError(f"{argument}: {shown(value)}; {cure}")
+    return number
+
+
+def check_seconds(argument: str, value: Any, none: str = "for none") -> None:
+    """Raise ``MisuseError`` unless ``value`` is a number of seconds >= 0, or None: ``none``."""
+    if value is None:
+        return
+    try:
+        good = not isinstance(value, bool) and value >= 0
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise MisuseError(f"{argument}: {shown(value)}; use seconds >= 0, or None {none}")
 
 
 def checked_bool(argument: str, value: Any) -> bool:

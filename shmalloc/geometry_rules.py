@@ -121,9 +121,17 @@ def _power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
 
-def _largest_zone(g: Geometry) -> int:
+def largest_zone(g: Geometry) -> int:
     """Pages that the zone with most of them has, without its holes."""
     return max(zone.pages - sum(count for _, count in zone.holes) for zone in g.zones)
+
+
+def few_enough(g: Geometry) -> str:
+    """What is said of a minimum that leaves nothing to allocate."""
+    return (
+        f"min_free_pages: {g.min_free_pages}; so many pages of each zone stay free, and the largest"
+        f" zone has {largest_zone(g)}: use less, or nothing could be allocated"
+    )
 
 
 def problems(g: Geometry) -> list[str]:
@@ -138,9 +146,7 @@ def problems(g: Geometry) -> list[str]:
          f"pageblock_order: {g.pageblock_order}; use 0 to max_order ({g.max_order})"),
         (g.pcp_high >= g.pcp_batch,
          f"pcp_high: {g.pcp_high}; use at least pcp_batch ({g.pcp_batch})"),
-        (g.min_free_pages == 0 or g.min_free_pages < _largest_zone(g),
-         f"min_free_pages: {g.min_free_pages}; so many pages of each zone stay free, and the "
-         f"largest zone has {_largest_zone(g)}: use less, or nothing could be allocated"),
+        (g.min_free_pages <= largest_zone(g), few_enough(g)),
         (g.history == 0 or _power_of_two(g.history),
          f"history: {g.history}; use 0 or a power of two of entries"),
         *sampling_rules(g.page_owner, g.page_owner_entries, g.stack_words),

@@ -19,6 +19,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound, Builtin
+from shmalloc.checked import check_seconds, checked_place
 from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
 from shmalloc.free_reporting import pageblocks, report_pageblock
@@ -123,6 +124,8 @@ class PageOperations(Bound):
             order = self._order(order)
         kind = _UNMOVABLE if migratetype == "unmovable" else self._migratetype(migratetype)
         tag = THIS_PROCESS.pid if owner is None else self._owner(owner)
+        if wait_s is not None:
+            check_seconds("wait_s", wait_s, "not to wait")
         if flags is not None:
             kind |= self._gfp(flags, wait_s is not None)
             if kind & c.GFP_NOFAIL:
@@ -137,7 +140,7 @@ class PageOperations(Bound):
                 if wait_s == math.inf:
                     kind |= c.GFP_HIGH  # who cannot fail has part of the reserve, as in the kernel
                 pfn = self._wait_for_pages((order, kind, tag), wait_s)
-            self.settle(pfn, f"alloc_pages(order={order})")
+            self.settle(pfn, f"alloc_pages(order={order})", order)
         return pfn
 
     def _wait_for_pages(self, arguments: tuple[int, int, int], wait_s: float) -> int:
@@ -155,7 +158,7 @@ class PageOperations(Bound):
     def free_pages(self, pfn: int, order: int = 0, owner: int | None = None) -> None:
         """Free what ``alloc_pages`` gave; with ``owner``, only if it is that owner's."""
         if type(pfn) is not int or not 0 <= pfn <= self._last_pfn:
-            pfn = self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
+            pfn = checked_place("pfn", pfn)
         if type(order) is not int or (order and not 0 <= order <= self._max_order):
             order = self._order(order)
         if self.segment.closed:
@@ -382,5 +385,5 @@ class PageOperations(Bound):
         if pfn == c.E_NOMEM and self.recovers_dead():
             pfn = self.run(*request)
         if pfn < 0:
-            raise self.refused(pfn, f"alloc_pages(order={order})")
+            raise self.refused(pfn, f"alloc_pages(order={order})", order)
         return pfn

@@ -21,30 +21,34 @@ from pathlib import Path
 
 from shmalloc import constants as c
 from shmalloc import leftovers, limits, physical
+from shmalloc.checked import shown
 from shmalloc.errors import MisuseError, NotReadyError, SegmentError
 from shmalloc.layout import Geometry, Layout
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_LETTERS = "1 to 200 letters, digits, '_', '-' or '.'"
 _SIZE = re.compile(r"[0-9.]+ ?[KMGT]i?B?", re.IGNORECASE)
 _DIGEST_BITS = 62
 _SHARED_SOURCES = ("words.py", "constants.py", "constants_slab.py", "layout.py", "image.py")
 MAX_GEOMETRY_BYTES = 16 << 20
 
 
-def checked_name(name: str | None) -> str | None:
-    """``name`` itself. Raises ``MisuseError`` for what cannot name a segment."""
-    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
-        raise MisuseError(
-            f"name: {name!r}; use 1 to 200 letters, digits, '_', '-' or '.', or None for a new name"
-        )
-    return name
+def checked_name(name: str) -> str:
+    """``name`` itself. Raises ``MisuseError`` for what cannot name a segment that there is."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise MisuseError(
+        f"name: {shown(name)}; use the name of an arena that there is (Arena.name): {_LETTERS}"
+    )
 
 
 def new_name(name: str | None) -> str | None:
-    """``checked_name`` of a segment to be made: a size by position is taken for no name."""
+    """The name of a segment to be made: a size by position is taken for no name."""
     if isinstance(name, str) and _SIZE.fullmatch(name):
         raise MisuseError(f"name: {name!r} is a size; use size={name!r}, or another name")
-    return checked_name(name)
+    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise MisuseError(f"name: {shown(name)}; use {_LETTERS}, or None for a new name")
+    return name
 
 
 def missing(name: str) -> NotReadyError:
@@ -60,8 +64,6 @@ def opened(name: str, any_build: bool = False) -> tuple[int, Layout]:
     Raises ``SegmentError`` for what is no such segment; it says which and what to do.
     """
     known = checked_name(name)
-    if known is None:
-        raise MisuseError("name: None; use the name of an arena that there is: Arena.name")
     try:
         path = physical.path_of(known)
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -11,8 +11,8 @@ Nothing is recovered here, and nothing drained: that would wait.
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.bound import OWNER_LIMIT
 from shmalloc.caches import ObjectOperations
+from shmalloc.checked import checked_place
 from shmalloc.kernels.try_pages import try_alloc_pages, try_free_pages
 
 
@@ -41,7 +41,7 @@ class TryOperations(ObjectOperations):
         Where a lock is held, the block is put on its zone's deferred list: the next ordinary use of
         the zone frees it. Raises ``CorruptionError`` for a misuse.
         """
-        pfn = self.check_int("pfn", pfn, -OWNER_LIMIT, OWNER_LIMIT)
+        pfn = checked_place("pfn", pfn)
         tag = 0 if owner is None else self._owner(owner)
         self.check_open()
         result = self._do_try_free_pages(self.claim, pfn, self._order(order), tag)

@@ -36,12 +36,14 @@ the same names stand in a table ``[geometry]``. ``str`` of a ``GeometrySpec`` pa
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from msgspec import Struct, field
 
 from shmalloc import constants as c
 from shmalloc.arena_geometry import sampling_rate
+from shmalloc.errors import MisuseError
 from shmalloc.layout import PCP_FORMS
 from shmalloc.sizes import parse_bytes
 from stress.quantities import exact_bytes, parse_entries
@@ -62,6 +64,18 @@ DRAWN: dict[str, tuple[Any, ...]] = {  # by field, what ``random`` chooses from
     "pageblock_order": (2, 4),
     "spins": (0, 2),
     "start_pfn": (1, 77),
+}
+OTHER_NAMES = {  # of ``Arena.create``, of Linux, and of other options
+    "poison": "fill=poison",
+    "zero": "fill=zero",
+    "min_free_pages": "min-free=SIZE",
+    "min-free-pages": "min-free=SIZE",
+    "pcp_form": "pcp=list",
+    "pcp-form": "pcp=list",
+    "link_store": "--link-store",
+    "link-store": "--link-store",
+    "zones": "--zones",
+    "size": "--ram",
 }
 MOST_LISTED = 1 << 16  # pages on a per-CPU list
 
@@ -162,4 +176,9 @@ def drawn_geometry(seed: int) -> GeometrySpec:
 
 def parse_geometry(given: object) -> GeometrySpec:
     """The settings of a line or of a table; ``off`` changes none. A misuse is one line."""
+    names = given.split(",") if isinstance(given, str) else given
+    for name in names if isinstance(names, Iterable) else ():
+        key = str(name).partition("=")[0].strip()
+        if key in OTHER_NAMES:
+            raise MisuseError(f"geometry: {key!r} is unknown; did you mean {OTHER_NAMES[key]}?")
     return GeometrySpec() if given == "off" else read(GeometrySpec, given, "geometry")

@@ -14,6 +14,7 @@ from decimal import Decimal
 from shmalloc.errors import MisuseError
 
 SEED_BITS = 62
+_UNITS = ((60, "EiB"), (50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"))
 MOST_SHOWN = 24  # names that an error lists
 MIN_ENTRIES = 64
 MAX_ENTRIES = 1 << 20
@@ -21,7 +22,7 @@ MAX_ENTRIES = 1 << 20
 
 def exact_bytes(size: int) -> str:
     """The shortest text that ``parse_bytes`` reads as exactly ``size``."""
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+    for shift, unit in _UNITS:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift}{unit}"
     return str(size)

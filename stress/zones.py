@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from shmalloc import constants as c
 from shmalloc.errors import MisuseError
+from shmalloc.geometry_rules import MOST_BYTES
 from shmalloc.layout import ZoneSpec
 from shmalloc.sizes import parse_bytes
 from stress.geometry import PAGE_BYTES
@@ -64,6 +65,8 @@ def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tup
 
     Raises ``MisuseError`` with the part that is wrong, and the cure.
     """
+    if ram_bytes is not None and ram_bytes > MOST_BYTES:
+        raise MisuseError(f"ram: {exact_bytes(ram_bytes)}; use at most {exact_bytes(MOST_BYTES)}")
     if text.strip().isdigit():
         return _shared_zones(int(text), ram_bytes or default_ram_bytes)
     zones = tuple(_parse_zone(part) for part in text.split(","))
@@ -75,6 +78,9 @@ def parse_zones(text: str, ram_bytes: int | None, default_ram_bytes: int) -> tup
         )
     if len(zones) > c.MAX_ZONES:
         raise MisuseError(f"zones: {len(zones)}; use 1 to {c.MAX_ZONES}")
+    if total > MOST_BYTES:
+        most = exact_bytes(MOST_BYTES)
+        raise MisuseError(f"zones: {text!r} are {exact_bytes(total)}; use at most {most}")
     return zones
 
 
@@ -98,7 +104,15 @@ def _parse_zone(text: str) -> Zone:
     node = int(node_text) if node_text.isdigit() else 0 if not node_text else -1
     if not 0 <= node < c.MAX_NODES:
         raise MisuseError(f"zones: node {node_text!r} of {text!r}; use 0 to {c.MAX_NODES - 1}")
-    size = _pages(size_text)
+    try:
+        size = _pages(size_text)
+    except MisuseError as error:
+        if size_text.strip()[:1].isdigit():  # a size, but not one of pages
+            raise
+        raise MisuseError(
+            f"zones: {text!r}; use how many there are, 1 to {c.MAX_ZONES}, or their sizes and"
+            " nodes, such as 64MiB@0,192MiB@1"
+        ) from error
     return Zone(size, node, _holes([_parse_hole(hole) for hole in holes], size, text))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shmalloc import constants as c
+from shmalloc.checked import check_seconds
 from shmalloc.errors import MisuseError
 from shmalloc.memory import FUTEX_SLEEP_NS
 
@@ -25,16 +26,6 @@ def deadline_of(timeout: float | None) -> float | None:
     """The moment at which to give up, by ``time.monotonic``. Raises ``MisuseError``."""
     check_seconds("timeout", timeout, "to wait for ever")
     return None if timeout is None else time.monotonic() + timeout
-
-
-def check_seconds(argument: str, value: float | None, none: str = "for none") -> None:
-    """Raise ``MisuseError`` unless ``value`` is a number of seconds >= 0, or None: ``none``."""
-    try:
-        if value is None or (not isinstance(value, bool) and value >= 0):
-            return
-    except TypeError:
-        pass
-    raise MisuseError(f"{argument}: {value!r}; use seconds >= 0, or None {none}")
 
 
 def timeout_of(block: bool, timeout: float | None) -> float | None:

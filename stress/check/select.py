@@ -26,6 +26,7 @@ from stress.explorer.loading import here
 from stress.explorer.targets import GLOB_SIGNS, PROGRAM, load
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
+from stress.programs.worlds import SIGN
 from stress.quantities import nearest
 
 Thing = Program | CrashCase
@@ -88,6 +89,12 @@ def _meant(part: str, builders: Mapping[str, Callable[[], Thing]]) -> dict[str, 
         alike = {n: builders[n] for n, p in plain.items() if fnmatchcase(p, part)}
     if alike:
         return _built(alike)
+    if SIGN in part and ":" not in part:
+        base, _, worlds = part.partition(SIGN)
+        parts = {name.partition("-")[0] for name in PROGRAMS}
+        asked = f"{base}-*{SIGN}{worlds}" if base in parts else part
+        in_worlds = load(PROGRAM, [asked], here())
+        return dict(in_worlds)
     module = _module_named(part)
     if module is not None:
         known = _built(builders)

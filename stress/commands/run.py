@@ -125,8 +125,9 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     metavar="SPEC",
     group=MEMORY,
     help="What the segment is made of, such as fill=poison,harden=on,pcp=list,max-order=6; off is"
-    " the default, random draws it from the seed. Also min-free, pcp-batch, pcp-high,"
-    " pageblock-order, reporting, spins, history, start-pfn; see docs/geometry.md.",
+    " the default, random draws it from the seed. Also init-on-alloc, init-on-free, min-free,"
+    " pcp-batch, pcp-high, pageblock-order, reporting, debug-pagealloc, unaccepted, spins, history,"
+    " start-pfn, page-owner and cpus; see docs/geometry.md.",
 )
 @option(
     "--prealloc/--no-prealloc",

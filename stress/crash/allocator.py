@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 from shmalloc import constants as c
@@ -15,7 +15,7 @@ from stress.crash.structures import SURVIVALS, structure_case
 from stress.explorer.address import Address, remember
 from stress.machine.program import Program
 from stress.programs import PROGRAMS, filled
-from stress.programs.worlds import worlds_of
+from stress.programs.worlds import WORLDS, worlds_of
 from stress.quantities import nearest
 
 WAITING = "wait-"  # programs in which a CPU waits for a page that a dead CPU may own
@@ -55,6 +55,11 @@ def has_case(name: str) -> bool:
     if base in OPERATIONS:
         return set(variants) <= VARIANTS.keys()
     return name in PROGRAMS and not left_out(name)
+
+
+def variants_of(base: str) -> Iterable[str]:
+    """What may stand behind the name of an operation or of a program."""
+    return VARIANTS if base in OPERATIONS else WORLDS
 
 
 def case_names() -> list[str]:

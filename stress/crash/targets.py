@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stress.crash.adapt import left_out
-from stress.crash.allocator import allocator_case, case_names, has_case
+from stress.crash.allocator import allocator_case, case_names, has_case, variants_of
 from stress.crash.case import CrashCase
 from stress.explorer.loading import here
 from stress.explorer.targets import Kind, load
 from stress.programs import PROGRAMS
 
-CASE = Kind(CrashCase, "case", case_names, allocator_case, has_case)
+CASE = Kind(CrashCase, "case", case_names, allocator_case, has_case, variants_of)
 
 
 def load_cases(

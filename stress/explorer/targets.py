@@ -24,7 +24,7 @@ from stress.explorer.bindings import names_imported
 from stress.explorer.loading import here, module_of
 from stress.machine.program import Program
 from stress.programs import PROGRAMS
-from stress.programs.worlds import SIGN
+from stress.programs.worlds import SIGN, UNFIT, WORLDS, worlds_of
 from stress.quantities import nearest
 
 T = TypeVar("T")
@@ -40,6 +40,7 @@ class Kind(Generic[T]):
     names: Callable[[], Sequence[str]]
     build: Callable[[str], T]
     has: Callable[[str], bool]  # also a name in another world, which ``names`` does not list
+    worlds: Callable[[str], Iterable[str]]  # what may stand behind that name, each after a sign
 
 
 PROGRAM = Kind(
@@ -48,6 +49,7 @@ PROGRAM = Kind(
     lambda: list(PROGRAMS),
     lambda name: PROGRAMS[name](),
     lambda name: name in PROGRAMS,
+    lambda name: WORLDS,
 )
 
 
@@ -93,14 +95,32 @@ def _meant(kind: Kind[T], target: str, folders: Sequence[Path]) -> dict[str, T]:
             return _built(kind, matching)
     if any((folder / f"{target}.py").is_file() for folder in folders):
         raise MisuseError(f"{kind.title}: {target!r} is unknown; did you mean {target}.py?")
-    raise nearest(target, names, f"{kind.title} (or FILE.py, MODULE:NAME, FILE.py:NAME)")
+    raise _unknown(kind, target, names)
+
+
+def _unknown(kind: Kind[T], target: str, names: Sequence[str]) -> MisuseError:
+    """The error for a target that means nothing: of a known name, its world is what is wrong."""
+    base, worlds = worlds_of(target)
+    is_glob = bool(GLOB_SIGNS & set(base))
+    if worlds and (base in names or (is_glob and any(fnmatchcase(name, base) for name in names))):
+        known = list(kind.worlds(base))
+        wrong = [world for world in worlds if world not in known]
+        if wrong:
+            return nearest(wrong[0], known, f"{base}{SIGN}WORLD")
+        return MisuseError(f"{kind.title}: {target!r}: no {kind.title} of these may be built so")
+    place = f"{kind.title} (or FILE.py, MODULE:NAME, FILE.py:NAME)"
+    return nearest(base if worlds else target, names, place)
 
 
 def _matching_in_worlds(kind: Kind[T], target: str, names: Iterable[str]) -> list[str]:
-    """What a glob with worlds behind it means: plain names that match, in these worlds."""
-    glob, sign, worlds = target.partition(SIGN)
+    """What a glob with worlds behind it means: plain names that match, in these worlds.
+
+    Those that rely on what a world changes are left out.
+    """
+    glob, worlds = worlds_of(target)
     plain = [name for name in names if SIGN not in name and fnmatchcase(name, glob)]
-    return [one for one in (f"{name}{sign}{worlds}" for name in plain) if sign and kind.has(one)]
+    fit = [name for name in plain if not any(name in UNFIT.get(world, ()) for world in worlds)]
+    return [one for one in (SIGN.join((name, *worlds)) for name in fit) if worlds and kind.has(one)]
 
 
 def _built(kind: Kind[T], names: Iterable[str]) -> dict[str, T]:

@@ -117,6 +117,8 @@ def holes(judged: Sequence[Pair]) -> list[str]:
 
 def last_line(judged: Sequence[Pair], all_mutants: Sequence[TokenMutant]) -> str:
     mutants = counted(len(all_mutants), "single-token mutant")
+    if not judged:
+        return f"{mutants}, none of them judged"
     share = killed_share(judged, all_mutants)
     return f"{mutants}, {len(judged):,} judged; killed: {share}"
 

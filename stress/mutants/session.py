@@ -128,11 +128,14 @@ def _tell(session: Session, wanted: Wanted, json: str | None, markdown: str | No
     from stress.report.exports import Exports
 
     files = Exports({"markdown": markdown}, json=json)
-    table = grid(*kill_table.COLUMNS, right=kill_table.NUMBERS)
     judged = session.judged
-    for cells in kill_table.rows(judged, session.everything):
-        table.add_row(*cells)
-    show(table, files.aside)
+    if judged:
+        table = grid(*kill_table.COLUMNS, right=kill_table.NUMBERS)
+        for cells in kill_table.rows(judged, session.everything):
+            table.add_row(*cells)
+        show(table, files.aside)
+    else:
+        print(_nothing_judged(wanted), file=sys.stderr)
     last = kill_table.last_line(judged, session.everything)
     for line in [*kill_table.holes(judged), last, session.verdict.name]:
         print(line, file=sys.stderr if files.aside else sys.stdout)
@@ -140,6 +143,14 @@ def _tell(session: Session, wanted: Wanted, json: str | None, markdown: str | No
         files.put(markdown, kill_table.markdown(judged, session.everything))
     if json is not None:
         files.put(json, _document(session, wanted, judged))
+
+
+def _nothing_judged(wanted: Wanted) -> str:
+    cure = "without --table" if wanted.only_table else "again, and leave it more time"
+    return (
+        f"state: {str(wanted.state)!r} holds no result for the mutants that were drawn; hunt them"
+        f" {cure}, or name the --state of a hunt"
+    )
 
 
 def _document(session: Session, wanted: Wanted, judged: Sequence[kill_table.Pair]) -> str:

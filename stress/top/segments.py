@@ -76,7 +76,7 @@ def _size(path: Path) -> int:
 
 def _can_be_named(name: str) -> bool:
     try:
-        return checked_name(name) is not None
+        return bool(checked_name(name))
     except ValueError:  # a name that no segment of ours has
         return False
 

@@ -30,7 +30,7 @@ class ProcOperations(Bound):
         return self._proc_text().slabinfo()
 
     def vmstat(self) -> str:
-        """Counters, a name and a number each, as /proc/vmstat."""
+        """Counters, a name and a number each, as /proc/vmstat (docs/counters.md)."""
         return self._proc_text().vmstat()
 
     def extfrag(self) -> str:

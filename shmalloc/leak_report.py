@@ -37,35 +37,87 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class LeakSite:
-    """What one call site still has allocated of one kind.
+class LeakPart:
+    """What one process holds of one kind, of a call site: so many ``one``, or ``many``.
 
-    ``count``, ``bytes``: estimates of all; ``sampled``: the allocations that were seen.
-    ``oldest_s``: age of the oldest of these; None: not known. ``stack``: innermost frame first.
+    ``count``, ``pages``, ``bytes``: estimates of all; ``sampled``: the allocations that were seen.
     """
 
-    what: str
+    one: str
+    many: str
     count: int
+    pages: int
     bytes: int
     sampled: int
+    holder: Holder
+
+    @property
+    def told(self) -> str:
+        """``50 blocks of order 2``."""
+        return counted(self.count, self.one, self.many)
+
+    def __str__(self) -> str:
+        return f"{self.told}, {format_bytes(self.bytes)}, held by {self.holder}"
+
+
+@dataclass(frozen=True)
+class LeakSite:
+    """What one call site still has allocated, the largest part first.
+
+    ``oldest_s``: age of the oldest that was seen, None: not known. ``stack``: innermost first.
+    """
+
+    parts: tuple[LeakPart, ...]
     oldest_s: float | None
-    holders: tuple[Holder, ...]
     stack: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    @property
+    def pages(self) -> int:
+        """Pages of its blocks; objects lie in slabs, which are not counted."""
+        return sum(part.pages for part in self.parts)
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.bytes for part in self.parts)
+
+    @property
+    def sampled(self) -> int:
+        return sum(part.sampled for part in self.parts)
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """The processes that hold it, the dead first."""
+        found = {part.holder for part in self.parts}
+        return tuple(sorted(found, key=lambda holder: (holder.alive, holder.pid)))
+
+    @property
+    def total(self) -> str:
+        """``6.4MiB, 1,648 pages, in 412 allocations``."""
+        pages = f", {counted(self.pages, 'page')}," if self.pages else ""
+        return f"{format_bytes(self.bytes)}{pages} in {counted(self.count, 'allocation')}"
 
     @property
     def line(self) -> str:
         """In one line: how many, where, and who holds them."""
         where = " < ".join(self.stack[:2]) or NO_STACK
+        kinds = ", ".join(dict.fromkeys(part.told for part in self.parts))
         held = ", ".join(map(str, self.holders))
-        return f"allocated by {where}: {self.count:,} of {self.what}, held by {held}"
+        return f"allocated by {where}: {self.total} ({kinds}), held by {held}"
 
     def __str__(self) -> str:
         age = "?" if self.oldest_s is None else f"{self.oldest_s:.1f} s"
-        head = (
-            f"{self.count:,} of {self.what}, {format_bytes(self.bytes)} ({self.sampled} sampled),"
-            f" the oldest {age} old, held by {', '.join(map(str, self.holders))}"
-        )
-        return "\n".join([head, *(f"    {line}" for line in self.stack or (NO_STACK,))])
+        head = f"{self.total} ({self.sampled:,} sampled), the oldest {age} old"
+        frames = (f"    {line}" for line in self.stack or (NO_STACK,))
+        return "\n".join([head, *(f"  {part}" for part in self.parts), *frames])
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 page``, ``1,648 pages``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True)
@@ -92,11 +144,11 @@ def leak_report(
 ) -> LeakReport:
     """The report of a segment now. ``word``: one of its words; ``is_held``: whether a process lives
     that holds a claim."""
-    groups: dict[tuple[str, tuple[str, ...]], list[Sample]] = {}
+    groups: dict[tuple[str, ...], list[Sample]] = {}
     for one in owner.samples():
         if one.is_object or not _is_internal(one.owner):
-            groups.setdefault((_what(one, owner, word), one.stack), []).append(one)
-    found = (_site(owner, word, is_held, *key, group) for key, group in groups.items())
+            groups.setdefault(one.stack, []).append(one)
+    found = (_site(owner, word, is_held, stack, group) for stack, group in groups.items())
     ordered = sorted(found, key=lambda site: (-site.bytes, site.stack))
     return LeakReport(tuple(ordered), owner.rate, owner.lost)
 
@@ -105,20 +157,31 @@ def _site(
     owner: PageOwner,
     word: Callable[[int], int],
     is_held: Callable[[int], bool],
-    what: str,
     stack: tuple[str, ...],
     group: list[Sample],
 ) -> LeakSite:
-    holders = {_holder(owner, word, is_held, one) for one in group}
+    kinds: dict[tuple[str, str, Holder], list[Sample]] = {}
+    for one in group:
+        holder = _holder(owner, word, is_held, one)
+        kinds.setdefault((*_names(one, owner, word), holder), []).append(one)
+    parts = [_part(*kind, samples) for kind, samples in kinds.items()]
     ages = [age for age in map(owner.age_s, group) if age is not None]
     return LeakSite(
-        what=what,
-        count=round(sum(one.weight for one in group)),
-        bytes=round(sum(one.weight * one.bytes for one in group)),
-        sampled=len(group),
+        parts=tuple(sorted(parts, key=lambda part: (-part.bytes, part.one, part.holder.pid))),
         oldest_s=max(ages, default=None),
-        holders=tuple(sorted(holders, key=lambda holder: (holder.alive, holder.pid))),
         stack=stack,
+    )
+
+
+def _part(one: str, many: str, holder: Holder, samples: list[Sample]) -> LeakPart:
+    return LeakPart(
+        one=one,
+        many=many,
+        count=round(sum(sample.weight for sample in samples)),
+        pages=round(sum(sample.weight * sample.pages for sample in samples)),
+        bytes=round(sum(sample.weight * sample.bytes for sample in samples)),
+        sampled=len(samples),
+        holder=holder,
     )
 
 
@@ -134,12 +197,15 @@ def _holder(
     return Holder(word(at + c.C_PID) if alive else one.pid if not one.adopted else 0, alive)
 
 
-def _what(one: Sample, owner: PageOwner, word: Callable[[int], int]) -> str:
+def _names(one: Sample, owner: PageOwner, word: Callable[[int], int]) -> tuple[str, str]:
+    """What it is called, one and many of it."""
     if one.is_object:
-        return f"cache {cache_name(word, owner, one.owner)}"
+        of = f"of cache {cache_name(word, owner, one.owner)}"
+        return f"object {of}", f"objects {of}"
+    of = f"of order {one.order}"
     if one.owner & c.OWNER_ARRAY:
-        return f"arrays, blocks of order {one.order}"
-    return f"pages, order {one.order}"
+        return f"block of an array, {of}", f"blocks of arrays, {of}"
+    return f"block {of}", f"blocks {of}"
 
 
 def _is_internal(word: int) -> bool:

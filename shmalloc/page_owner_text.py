@@ -64,13 +64,14 @@ class PageOwnerText:
         mt = one.word0 >> c.MT_SHIFT & c.MT_MASK
         block_mt = self._word(self._owner.layout.at["blocks"] + block) & c.MT_MASK
         zone = one.word0 >> c.ZONE_SHIFT & c.ZONE_MASK
+        node = self._word(self._owner.layout.zone(min(zone, len(geometry.zones) - 1)) + c.Z_NODE)
         state = type_text(one.word0 & c.TYPE_MASK).lower()
         return (
             f"Page allocated via order {one.order}, mask {mt:#x}({MIGRATETYPES[mt]}),"
             f" pid {one.thread or one.pid}, tgid {one.pid} ({one.command}),"
             f" ts {one.time_ns or 0} ns\n"
             f"PFN {one.where:#x} type {MIGRATETYPES[mt]} Block {block} type"
-            f" {MIGRATETYPES[block_mt]} Flags {one.word0:#x}({state}|zone={zone})\n"
+            f" {MIGRATETYPES[block_mt]} Flags {one.word0:#x}({state}|node={node}|zone={zone})\n"
             f"{_lines(one.stack)}\n"
         )
 

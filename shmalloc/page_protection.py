@@ -15,9 +15,9 @@ a map of its own, so what is possible is this:
   the system reads or writes them.
 
 Of a page that has no owner the handler prints what it is, who of this process freed it, and the
-stack; then the process dies of the signal as it would have without the handler. A handler may call
-Python here since the fault is an instruction of ours that touches the segment: the interpreter was
-not in the middle of its own work.
+stack without frames of this package, as page_owner shows it; then the process dies of the signal as
+it would have without the handler. A handler may call Python here since the fault is an instruction
+of ours that touches the segment: the interpreter was not in the middle of its own work.
 
 Only whole pages of the system that lie inside of one block are protected (mmap.PAGESIZE). The
 geometry refuses link store ``page``, whose lists run through free pages, and what else has kernels
@@ -36,6 +36,7 @@ import traceback
 import weakref
 
 from shmalloc import constants as c
+from shmalloc.call_sites import frame_text, frames
 from shmalloc.compiler.symbols import SigAction
 from shmalloc.free_reporting import whole_system_pages
 from shmalloc.reports import describe_page
@@ -131,8 +132,9 @@ class PageProtection:
             f" touched; {describe_page(self._segment, pfn)}; freed by: {by}",
             file=sys.stderr,
         )
-        traceback.print_stack(file=sys.stderr)
-        sys.stderr.flush()
+        lines = [frame_text(code.co_qualname, code.co_filename, n) for code, n in frames()]
+        print("touched by, innermost call first:", file=sys.stderr)
+        print("\n".join(f"    {line}" for line in lines), file=sys.stderr, flush=True)
 
 
 def _caller() -> str:

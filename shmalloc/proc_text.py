@@ -25,9 +25,10 @@ from shmalloc import constants_slab as cs
 from shmalloc.layout import Layout, cache_stride
 from shmalloc.processes import printable
 from shmalloc.report_text import ReportText
-from shmalloc.slab_counts import Read, SlabCount, counts_by_cache, size_class_name
+from shmalloc.slab_counts import Read, SlabCount, counts_by_cache, objects_per_slab, size_class_name
 from shmalloc.statistics import ZoneStatistics, statistics_of
 
+CPU_SHEAVES = 2  # the main one and the spare one (kernels/sheaf.py)
 MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "Isolate")
 _SLABINFO_HEAD = (
     "slabinfo - version: 2.1\n"
@@ -68,17 +69,23 @@ class ProcText:
         return "".join(lines)
 
     def slabinfo(self) -> str:
-        """One row for each cache; ``limit`` is what a sheaf holds, the other tunables are 0."""
+        """One row for each cache. ``limit``: objects that the sheaves of a CPU hold at most;
+        ``batchcount``: those of one sheaf, which come and go together; both 0 without sheaves.
+        """
         counts = counts_by_cache(self._layout, self._read)
         rows = [self._cache(number, counts.get(number, SlabCount())) for number in self._caches()]
         return _SLABINFO_HEAD + "".join(rows)
 
     def vmstat(self) -> str:
-        """``nr_`` counts pages now; the other names count events since the segment was made."""
+        """``nr_`` counts pages now; the other names count events since the segment was made.
+
+        docs/counters.md says what each name means, and what is nearest in Linux.
+        """
         seen = self._statistics
         zones = seen.zones
         now = {
             "nr_free_pages": sum(zone.free_pages for zone in zones),
+            "nr_unaccepted": self._unaccepted_pages(),
             "nr_pcp_pages": seen.pcp_pages,
             "nr_isolated_pages": sum(zone.isolated_pages for zone in zones),
             "nr_used_pages": seen.used_pages,
@@ -95,13 +102,14 @@ class ProcText:
         blocks that are too small.
         """
         zones = self._statistics.zones
-        parts = (("extfrag_index", fragmentation_index), ("unusable_index", unusable_index))
+        # As there, only the first one is padded to the width of a sign.
+        parts = (("extfrag_index", fragmentation_index, 6), ("unusable_index", unusable_index, 5))
         lines = []
-        for title, index in parts:
+        for title, index, width in parts:
             lines.append(f"{title}\n")
             for one in zones:
-                cells = (_thousandths(index(one.free_blocks, order)) for order in self._orders)
-                lines.append(f"{_zone(one)} {' '.join(cells)} \n")
+                cells = [_thousandths(index(one.free_blocks, order)) for order in self._orders]
+                lines.append(f"{_zone(one)} {''.join(f'{cell:>{width}} ' for cell in cells)}\n")
         return "".join(lines)
 
     # --- what the words say --------------------------------------------------------------------
@@ -118,6 +126,12 @@ class ProcText:
         types = [self._words[at + block] & c.MT_MASK for block in blocks]
         return [types.count(mt) for mt in range(len(MIGRATETYPES))]
 
+    def _unaccepted_pages(self) -> int:
+        geometry, at = self._layout.geometry, self._layout.at["blocks"]
+        words = self._words[at : at + (geometry.pages >> geometry.pageblock_order) + 1]
+        marked: int = sum(bool(word & c.BLOCK_UNACCEPTED) for word in words)
+        return marked << geometry.pageblock_order
+
     def _cache_at(self, number: int) -> int:
         return self._layout.at["caches"] + number * cache_stride(self._layout.geometry)
 
@@ -129,12 +143,13 @@ class ProcText:
     def _cache(self, number: int, count: SlabCount) -> str:
         at = self._cache_at(number)
         stride_bytes, order = self._words[at + cs.K_STRIDE] * 8, self._words[at + cs.K_ORDER]
-        each = -(-count.objects // count.slabs) if count.slabs else 0
+        each = objects_per_slab(self._layout, self._words[at + cs.K_STRIDE], order)
+        capacity = self._words[at + cs.K_CAPACITY]
         name = "_".join(self._cache_name(number).split()) or f"cache-{number}"
         return (
             f"{name:<17} {count.in_use:6} {count.objects:6}"
             f" {stride_bytes:6} {each:4} {1 << order:4}"
-            f" : tunables {self._words[at + cs.K_CAPACITY]:4} {0:4} {0:4}"
+            f" : tunables {CPU_SHEAVES * capacity:4} {capacity:4} {0:4}"
             f" : slabdata {count.slabs:6} {count.slabs:6} {0:6}\n"
         )
 
@@ -165,7 +180,7 @@ def unusable_index(free_blocks: tuple[int, ...], order: int) -> int:
 
 def _thousandths(index: int) -> str:
     sign = "-" if index < 0 else ""
-    return f"{sign}{abs(index) // 1000}.{abs(index) % 1000:03}".rjust(6)
+    return f"{sign}{abs(index) // 1000}.{abs(index) % 1000:03}"
 
 
 def _name(zone: ZoneStatistics) -> str:

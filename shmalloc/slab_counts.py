@@ -72,6 +72,17 @@ def counts_by_cache(layout: Layout, read: Read) -> dict[int, SlabCount]:
     return total
 
 
+def objects_per_slab(layout: Layout, stride: int, order: int) -> int:
+    """Objects that a slab of this order has room for, as ``objects_that_fit`` of the kernels says.
+
+    0 for numbers that no cache has: those of a broken segment.
+    """
+    words = layout.geometry.page_words << min(max(order, 0), c.ORDERS - 1)
+    if words > cs.SLAB_MAX_WORDS or stride < 1:
+        return 0
+    return min((words - cs.SLAB_NODE_WORDS) // (stride + 1), cs.SLAB_MAX_OBJECTS)
+
+
 def size_class_name(words: Words, layout: Layout, number: int) -> str:
     """``kmalloc-64`` for a cache of one of its size classes: these have no name of their own."""
     classes = range(cs.H_KMALLOC, cs.H_KMALLOC + cs.KMALLOC_CLASSES)

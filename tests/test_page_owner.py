@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from shmalloc import Arena, MisuseError
+from shmalloc import Arena, Gfp, MisuseError, ZoneSpec
 from shmalloc import constants as c
 from shmalloc.page_owner import PageOwner
 from stress import cli
@@ -55,7 +55,7 @@ def test_a_block_is_a_paragraph_as_linux_prints_it(arena):
     assert (order, mask, names, kind) == ("3", "1", "Movable", "Movable")
     assert (int(pid), int(tgid)) == (threading.get_native_id(), os.getpid())
     assert int(block) == pfn >> arena.geometry.pageblock_order and block_kind == "Movable"
-    assert flags == "allocated|zone=0" and int(ts_ns) > 0
+    assert flags == "allocated|node=0|zone=0" and int(ts_ns) > 0
     assert functions(stack.splitlines())[0] == "test_a_block_is_a_paragraph_as_linux_prints_it"
 
 
@@ -188,6 +188,42 @@ def test_what_is_handed_over_is_held_by_the_process_that_adopted_it():
         samples = [owner_of(arena).of_page(pfn), owner_of(arena).of_object(address)]
         assert [(one.claim, one.adopted) for one in samples] == [(other.claim, True)] * 2
         assert functions(samples[0].stack)[0] == "take_four_pages"
+
+
+def test_a_call_site_is_told_as_a_whole_and_then_in_its_parts(arena):
+    def load(order):
+        return arena.alloc_pages(order)
+
+    held = [load(order) for order in (2, 2, 2, 0)]
+    site = next(one for one in arena.leak_report().sites if "load" in one.stack[0])
+    assert (site.count, site.pages, site.bytes, site.sampled) == (4, 13, 13 * 4096, len(held))
+    holder = f"held by pid {os.getpid()} (alive)"
+    head, *parts = str(site).splitlines()[:3]
+    assert re.sub(r"[\d.]+ s old", "0 s old", head) == (
+        "52KiB, 13 pages, in 4 allocations (4 sampled), the oldest 0 s old"
+    )
+    assert parts == [
+        f"  3 blocks of order 2, 48KiB, {holder}",
+        f"  1 block of order 0, 4KiB, {holder}",
+    ]
+
+
+def test_objects_and_arrays_have_names_of_their_own_in_a_leak_report(arena):
+    held = arena.cache("nodes", 40).alloc(), arena.zeros(10)
+    told = [part.told for site in arena.leak_report().sites for part in site.parts]
+    assert held and "1 object of cache nodes" in told
+    assert "1 block of an array, of order 0" in told
+
+
+def test_the_flags_of_a_page_name_its_node():
+    zones = [ZoneSpec(256, node=1), ZoneSpec(256, node=0)]
+    options = {"page_owner": "1/1", "engine": "interpreted"}
+    with Arena.create(zones=zones, cpus=1, pageblock_order=6, **options) as arena:
+        arena.alloc_pages(flags=Gfp.THISNODE)
+        assert "(allocated|node=0|zone=1)" in arena.page_owner()
+        while "node=1" not in arena.page_owner():
+            arena.alloc_pages()
+        assert "(allocated|node=1|zone=0)" in arena.page_owner()
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,11 @@ def test_a_leak_of_an_arena_that_samples_names_the_call_that_allocated_it():
         first, *sites = findings(arena, leaks=True)
     here = "test_a_leak_of_an_arena_that_samples_names_the_call_that_allocated_it"
     assert first.startswith("leaked: pfn ")
-    assert len(sites) == 1 and f"allocated by {here} (" in sites[0] and "1 of pages" in sites[0]
+    assert (
+        len(sites) == 1
+        and f"allocated by {here} (" in sites[0]
+        and "1 block of order 2" in sites[0]
+    )
 
 
 def test_a_broken_descriptor_is_found_by_the_audit(small):

@@ -11,9 +11,13 @@ import re
 import pytest
 
 from shmalloc import Arena
+from shmalloc import constants_slab as cs
+from shmalloc.kernels.slab_format import objects_that_fit
 from shmalloc.layout import ZoneSpec
 from shmalloc.proc_text import fragmentation_index, unusable_index
+from shmalloc.slab_counts import objects_per_slab
 from stress import cli
+from support.floors import ROOT
 
 BUDDY = re.compile(r"^Node (\d+), zone ([ \w]{8}) ((?: {0,5}\d{1,6} )+)$")
 TYPES = re.compile(r"^Node ([ \d]{4}), zone ([ \w]{8}), type ([ \w]{12}) ((?: {0,5}\d{1,6} )+)$")
@@ -96,6 +100,10 @@ def test_a_range_that_is_offline_is_isolated(arena):
     assert [numbers(n)[3] for _, _, n in matched(BLOCKS, "\n".join(rows))] == [1, 0]
 
 
+def slab_rows(arena):
+    return "\n".join(arena.slabinfo().splitlines()[2:])
+
+
 def test_slabinfo_has_a_row_for_each_cache_with_its_objects(arena):
     cache = arena.cache("two words", 100)
     held = [cache.alloc() for _ in range(50)]
@@ -110,6 +118,33 @@ def test_slabinfo_has_a_row_for_each_cache_with_its_objects(arena):
     active, total, size, each, pages, *_, slabs, all_slabs, _ = found["two_words"]
     assert len(held) <= active <= total == each * slabs
     assert size >= 100 and slabs == all_slabs and each * size <= pages * 4096
+
+
+def test_an_empty_cache_has_the_objects_that_a_slab_of_it_will_have(arena):
+    caches = [arena.cache(f"of{size}", size) for size in (8, 100, 500, 3000)]
+    empty = {row[0]: [int(n) for n in row[1:]] for row in matched(SLAB, slab_rows(arena))}
+    held = [cache.alloc() for cache in caches]
+    used = {row[0]: [int(n) for n in row[1:]] for row in matched(SLAB, slab_rows(arena))}
+    for cache, _ in zip(caches, held, strict=True):
+        assert empty[cache.name][:2] == [0, 0] and empty[cache.name][3] == used[cache.name][3]
+        assert used[cache.name][1] == used[cache.name][3] * used[cache.name][-2]
+
+
+def test_objects_per_slab_are_those_that_the_kernels_cut(arena):
+    cache = arena.cache("nodes", 72)
+    at = arena._descriptor(cache.number)
+    stride = arena.segment.ram[at + cs.K_STRIDE]
+    for order in range(11):
+        fit = arena.engine.call(objects_that_fit, arena.segment.ram, at, order)
+        assert objects_per_slab(arena.segment.layout, stride, order) == fit
+
+
+def test_the_limit_is_what_the_sheaves_of_a_cpu_hold(arena):
+    cache, plain = arena.cache("sheaves", 64), arena.cache("none", 64, sheaves=False)
+    rows = {row[0]: [int(n) for n in row[6:9]] for row in matched(SLAB, slab_rows(arena))}
+    capacity = arena.segment.ram[arena._descriptor(cache.number) + cs.K_CAPACITY]
+    assert rows[cache.name] == [2 * capacity, capacity, 0] and capacity > 0
+    assert rows[plain.name] == [0, 0, 0]
 
 
 def test_vmstat_counts_pages_and_events(arena):
@@ -140,7 +175,7 @@ def test_extfrag_prints_thousandths_as_the_kernel_does(arena):
     rows = arena.extfrag().splitlines()
     assert rows[0] == "extfrag_index" and rows[3] == "unusable_index"
     assert rows[1] == "Node 0, zone    zone0 " + "-1.000 " * 11
-    assert rows[4] == "Node 0, zone    zone0 " + " 0.000 " * 11
+    assert rows[4] == "Node 0, zone    zone0 " + "0.000 " * 11  # "%d.%03d ", the other "%2d.%03d "
 
 
 @pytest.mark.parametrize("what", TEXTS)
@@ -153,3 +188,22 @@ def test_a_command_prints_the_same_of_another_process_s_segment(arena, capsys, w
 def test_what_is_no_segment_is_one_line(capsys):
     assert cli.run(("buddyinfo", "there-is-none")) == 4
     assert "there-is-none" in capsys.readouterr().err
+
+
+def test_unaccepted_pages_are_counted_until_one_of_their_pageblock_is_given_out():
+    options = {"link_store": "descriptor", "unaccepted": True, "engine": "interpreted"}
+    with Arena.create(zones=[ZoneSpec(256)], cpus=1, pageblock_order=6, **options) as arena:
+        before = counters(arena)["nr_unaccepted"]
+        arena.alloc_pages()
+        assert (before, counters(arena)["nr_unaccepted"]) == ("256", "192")
+
+
+def counters(arena):
+    return dict(line.split() for line in arena.vmstat().splitlines())
+
+
+def test_the_page_of_counters_has_a_line_for_each_and_for_no_other(arena):
+    page = (ROOT / "docs" / "counters.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", page, re.MULTILINE)
+    assert [name for name, _ in rows] == list(counters(arena))
+    assert all(len(meaning) > 8 for _, meaning in rows)

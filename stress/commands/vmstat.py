@@ -14,7 +14,7 @@ def command(name: str) -> int:
     """Print the counters of a segment, as /proc/vmstat does.
 
     A name and a number in each line: nr_... are pages at this moment, the others count events since
-    the segment was made.
+    the segment was made. docs/counters.md says what each means.
 
     Reads only: nothing is written to the segment NAME, and its users need not stop.
 

@@ -52,6 +52,8 @@ class Gfp(IntFlag):
         return ((self & c.GFP_ZONES) >> c.GFP_ZONE_SHIFT) - 1 if self & c.GFP_ZONES else None
 
     def __or__(self, other: int) -> Gfp:
+        if not isinstance(other, int):
+            raise MisuseError(f"flags: {other!r} beside {self!r}; use shmalloc.Gfp")
         mine, theirs = self & c.GFP_ZONES, int(other) & c.GFP_ZONES
         if mine and theirs and mine != theirs:
             raise MisuseError("flags: two limits of the zone; use up_to_zone once")

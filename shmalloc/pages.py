@@ -41,6 +41,7 @@ from shmalloc.kernels.reap import adopt_pages
 from shmalloc.page_protection import PageProtection
 from shmalloc.reports import describe_page
 
+_RANGES_OF_PAGES = (alloc_contig_range, free_contig_range)
 _UNMOVABLE = c.MT_UNMOVABLE
 OWN_WORDS = {cs.OWNER_SLAB, cs.OWNER_SHEAVES, cs.OWNER_FROZEN, cs.OWNER_LARGE, c.OWNER_SHARED}
 OWN_RANGES = ((c.OWNER_ARRAYS, c.OWNER_CLAIM_BITS), (c.OWNER_STRUCTURE, c.OWNER_STRUCTURE_SHIFT))
@@ -356,9 +357,19 @@ class PageOperations(Bound):
         start = self.check_int("start", start, 0, pages - 1)
         end = self.check_int("end", end, start + 1, pages)
         result = self.run(kernel, start, end, *more)
+        asked = f"{kernel.__name__}({start}, {end})"
+        if result == c.E_INVAL:
+            whole = "" if kernel in _RANGES_OF_PAGES else f", and whole pageblocks: {self._block}"
+            raise MisuseError(f"{asked}: the pages must lie in one zone{whole}")
         if result < 0:
-            raise self.refused(result, f"{kernel.__name__}({start}, {end})")
+            raise self.refused(result, asked)
         return result
+
+    @property
+    def _block(self) -> str:
+        """How a range of pageblocks looks."""
+        pages = 1 << self.segment.geometry.pageblock_order
+        return f"use multiples of {pages} pages as start and end"
 
     def _order(self, order: int) -> int:
         return self.check_int("order", order, 0, self.segment.geometry.max_order)

@@ -60,6 +60,9 @@ class Reclaimer:
         return self._thread.is_alive()
 
     def start(self) -> Reclaimer:
+        """Start the thread, once. Raises ``MisuseError`` if it was started before."""
+        if self._thread.ident is not None:
+            raise MisuseError("reclaimer: it was started before; make another: arena.reclaimer()")
         self._thread.start()
         return self
 
@@ -72,6 +75,11 @@ class Reclaimer:
             self._thread.join()
         if self._error is not None:
             raise self._error
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "not running"
+        work = f"{self.passes} passes, {self.given} given"
+        return f"<Reclaimer of {self._arena.name}: {state}, {work}>"
 
     def __enter__(self) -> Reclaimer:
         return self.start()

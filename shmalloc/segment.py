@@ -26,7 +26,7 @@ import numpy as np
 
 from shmalloc import constants as c
 from shmalloc import file_lock, leftovers, liveness, main_guard, physical, segment_file
-from shmalloc.checked import checked_bool
+from shmalloc.checked import checked_bool, shown
 from shmalloc.engine import get_engine
 from shmalloc.errors import EnvironmentUnfitError, MisuseError, SegmentError, Violation
 from shmalloc.fixed_words import FixedWords, identity_of
@@ -89,6 +89,8 @@ class Segment:
         ``prealloc``: reserved page by page), ``SegmentError`` if ``name`` is taken.
         """
         run, prealloc = get_engine(engine), checked_bool("prealloc", prealloc)
+        if not isinstance(geometry, Geometry):
+            raise MisuseError(f"geometry: {shown(geometry)}; use a shmalloc.Geometry")
         segment_id = secrets.randbits(_ID_BITS) | 1
         layout = Layout.of(geometry)
         require_room(layout)

@@ -10,6 +10,7 @@ import pytest
 
 from shmalloc import Arena, Gfp, MisuseError, OutOfMemoryError, ZoneSpec
 from shmalloc.geometry_rules import MOST_BYTES
+from shmalloc.segment import Segment
 from stress import cli
 from stress.crash.operation import VARIANTS
 from stress.geometry import OTHER_NAMES, GeometrySpec
@@ -43,6 +44,17 @@ def test_a_reader_is_told_what_names_a_segment(capsys, command, name):
 def test_who_makes_a_segment_may_leave_the_name_out():
     with pytest.raises(MisuseError, match=r"name: 'a/b'; use 1 to 200 .*, or None for a new name"):
         Arena.create("a/b", size="1MiB")
+
+
+def test_a_mistyped_name_is_told_the_segment_that_there_is(capsys, arena):
+    said = told(capsys, "buddyinfo", arena.name[:-1])
+    assert f"did you mean {arena.name!r}? shmstress top lists those that there are" in said
+
+
+def test_a_rate_of_one_is_every_allocation(capsys):
+    with Arena.create(size="1MiB", cpus=1, page_owner="1/1", engine="interpreted") as made:
+        assert cli.run(["page_owner", made.name]) == 0
+    assert capsys.readouterr().err == "every allocation is sampled\n"
 
 
 # --- programs in worlds ---------------------------------------------------------------------------
@@ -204,3 +216,41 @@ def test_a_wait_for_memory_is_checked_before_there_is_none(arena, seconds):
 def test_an_array_is_not_filled_with_what_its_dtype_cannot_hold(arena):
     with pytest.raises(MisuseError, match="value: 'a': invalid literal"):
         arena.full(3, "a", dtype="i4")
+
+
+@pytest.mark.parametrize("call", ["offline", "online", "isolate", "unisolate"])
+def test_a_range_of_pageblocks_is_told_their_size(arena, call):
+    with pytest.raises(MisuseError, match="whole pageblocks: use multiples of 512 pages as start"):
+        getattr(arena, call)(0, 10)
+
+
+def test_a_range_of_pages_is_told_that_it_lies_in_one_zone():
+    zones = [ZoneSpec(256)] * 2
+    with (
+        Arena.create(zones=zones, cpus=1, engine="interpreted") as made,
+        pytest.raises(MisuseError) as caught,
+    ):
+        made.alloc_contig_range(250, 260)
+    assert str(caught.value) == "alloc_contig_range(250, 260): the pages must lie in one zone"
+
+
+def test_a_reclaimer_is_started_once():
+    with Arena.create(size="1MiB", cpus=1) as made:
+        with made.reclaimer() as reclaimer:
+            with pytest.raises(MisuseError, match="it was started before; make another"):
+                reclaimer.start()
+            assert repr(reclaimer).startswith(f"<Reclaimer of {made.name}: running, ")
+        with pytest.raises(MisuseError, match="it was started before; make another"):
+            reclaimer.start()
+
+
+@pytest.mark.parametrize("other", [None, "ZERO", 1.0], ids=repr)
+def test_flags_are_combined_with_flags(other):
+    with pytest.raises(MisuseError, match=r"flags: .* beside .*; use shmalloc\.Gfp"):
+        Gfp.ZERO | other
+
+
+@pytest.mark.parametrize("geometry", ["64MiB", None, 3], ids=repr)
+def test_a_segment_is_made_of_a_geometry(geometry):
+    with pytest.raises(MisuseError, match=r"geometry: .*; use a shmalloc\.Geometry"):
+        Segment.create(geometry)

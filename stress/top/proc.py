@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shmalloc.errors import MisuseError, SegmentError
+from shmalloc.errors import MisuseError, NotReadyError, SegmentError
 from shmalloc.leak_report import leak_report
 from shmalloc.observed import ObservedSegment
 from shmalloc.page_owner import PageOwner
 from shmalloc.page_owner_text import PageOwnerText
 from shmalloc.physical import SHM_DIRECTORY
 from shmalloc.proc_text import ProcText
+from stress.top.segments import segments
 
 
 def show(name: str, text: Callable[[ProcText], str]) -> int:
@@ -30,7 +32,8 @@ def show_owners(name: str, text: Callable[[PageOwnerText], str]) -> int:
     def shown(seen: ObservedSegment) -> str:
         owner = PageOwner(seen.layout, seen.words)
         lost = f"; {owner.lost:,} samples found no room" if owner.lost else ""
-        print(f"one page, or object, in {owner.rate} is sampled{lost}", file=sys.stderr)
+        rate = f"one page, or object, in {owner.rate} is sampled"
+        print(f"{rate if owner.rate > 1 else 'every allocation is sampled'}{lost}", file=sys.stderr)
         return text(PageOwnerText(owner, seen.__getitem__))
 
     return _print(name, shown)
@@ -51,6 +54,11 @@ def _print(name: str, text: Callable[[ObservedSegment], str]) -> int:
     try:
         with ObservedSegment(path.name if path.parent == SHM_DIRECTORY else name) as seen:
             sys.stdout.write(text(seen))
+    except NotReadyError as error:
+        names = [one.name for one in segments() if not one.note]
+        close = difflib.get_close_matches(path.name, names, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise MisuseError(f"{error}; {hint}shmstress top lists those that there are") from error
     except SegmentError as error:
         raise MisuseError(str(error)) from error
     return 0

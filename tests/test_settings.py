@@ -33,7 +33,7 @@ JITTERS = st.builds(
     st.booleans(),
     st.none() | st.builds(Stutter, SECONDS, SECONDS),
 )
-PAGES = st.integers(1, 1 << 30).map(lambda pages: pages * 4096)
+PAGES = st.integers(1, 1 << 23).map(lambda pages: pages * 4096)  # eight of these are the most
 SPECS = st.builds(
     RunSpec,
     workloads=st.lists(st.sampled_from(DEFAULT_WORKLOADS), min_size=1, unique=True).map(tuple),

@@ -29,7 +29,14 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _LETTERS = "1 to 200 letters, digits, '_', '-' or '.'"
 _SIZE = re.compile(r"[0-9.]+ ?[KMGT]i?B?", re.IGNORECASE)
 _DIGEST_BITS = 62
-_SHARED_SOURCES = ("words.py", "constants.py", "constants_slab.py", "layout.py", "image.py")
+_SHARED_SOURCES = (
+    "words.py",
+    "constants.py",
+    "constants_slab.py",
+    "geometry_rules.py",
+    "layout.py",
+    "image.py",
+)
 MAX_GEOMETRY_BYTES = 16 << 20
 
 

@@ -6,6 +6,7 @@ checkout (PYTHONPATH) it is loaded here.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import secrets
@@ -63,6 +64,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {f"test_{name}": rank for rank, name in enumerate(LONG)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """No collection of garbage looks at the 16,000 tests again: those of children of a fork, too."""
+    gc.collect()
+    gc.freeze()
 
 
 def _is_controller(config: pytest.Config) -> bool:

@@ -28,6 +28,8 @@ from stress.check.select import candidates, select
 from stress.check.source import nodes_of
 from stress.check.verdict import failure_text, page_of, row, shortest, verdict_of
 from stress.mutants import MUTANTS
+from stress.mutants.mutant import rewrite
+from stress.mutants.tree import copy_packages
 from stress.programs import PROGRAMS, locks
 from stress.verdict import Verdict
 from support.runs import ROOT, environment, hear_ctrl_c
@@ -48,11 +50,9 @@ def git(folder: Path, *arguments: str) -> str:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A git checkout of the two packages, as they are here."""
     root = tmp_path_factory.mktemp("checkout")
-    for package in ("shmalloc", "stress"):
-        shutil.copytree(
-            ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__", "*.image")
-        )
+    copy_packages(root)
     git(root, "init", "-q")
+    (root / ".git" / "info" / "exclude").write_text("__pycache__/\n")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "as it is")
     return root
@@ -65,7 +65,7 @@ def edit(checkout: Path) -> Iterator[Edit]:
     def replace(name: str, old: str, new: str) -> int:
         text = (checkout / name).read_text()
         assert text.count(old) == 1, f"{name}: {old!r}"
-        (checkout / name).write_text(text.replace(old, new))
+        rewrite(checkout / name, text.replace(old, new))
         return text[: text.index(old)].count("\n") + 1
 
     yield replace
@@ -90,7 +90,7 @@ def check(place: Path, *arguments: str, **variables: str) -> tuple[int, str, str
         cwd=place,
         text=True,
         check=False,
-        env={**environment(), "PYTHONPATH": str(place), **variables},
+        env={**environment(PYTHONPATH=str(place), PYTHONDONTWRITEBYTECODE="1"), **variables},
         capture_output=True,
         timeout=500,
     )
@@ -374,12 +374,7 @@ def test_a_file_of_kernels_is_a_module_of_the_packages(inside, edit):
 
 # --- where nothing can be said -------------------------------------------------------------------
 def test_outside_of_a_checkout_changed_is_a_usage_error(tmp_path):
-    for package in ("shmalloc", "stress"):
-        shutil.copytree(
-            ROOT / package,
-            tmp_path / package,
-            ignore=shutil.ignore_patterns("__pycache__", "*.image"),
-        )
+    copy_packages(tmp_path)
     code, output, error = check(tmp_path, "--changed", GIT_CEILING_DIRECTORIES=str(tmp_path.parent))
     assert (code, output) == (4, "")
     assert len(error.splitlines()) == 1 and "is in no git checkout; name the parts" in error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +23,8 @@ from stress.explorer.report.history import MOST_LINES, history
 from stress.explorer.report.origin import origin_of
 from stress.explorer.report.trace import Marker, Step, addresses_of
 from stress.explorer.result import Exploration
+from stress.mutants.mutant import rewrite
+from stress.mutants.tree import copy_packages
 from stress.programs import PROGRAMS
 from support import failures
 
@@ -285,13 +286,10 @@ def test_results_are_short_in_a_prompt_and_a_page_in_a_notebook():
 # --- a stranger breaks a kernel -------------------------------------------------------------------
 def broken_copy(place, path, old, new):
     """Both packages with the one place that ``old``, a pattern, matches made ``new``; its line."""
-    for package in ("shmalloc", "stress"):
-        shutil.copytree(
-            ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    copy_packages(place)
     text = (place / path).read_text()
     (found,) = re.finditer(old, text)
-    (place / path).write_text(text[: found.start()] + new + text[found.end() :])
+    rewrite(place / path, text[: found.start()] + new + text[found.end() :])
     return text[: found.start()].count("\n") + 1
 
 

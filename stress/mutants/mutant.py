@@ -74,7 +74,15 @@ class Mutant:
     def plant(self, root: Path) -> None:
         """Patch the file below ``root``, where the packages are."""
         path = root / self.file
-        path.write_text(self.patched(path.read_text("utf-8")), "utf-8")
+        rewrite(path, self.patched(path.read_text("utf-8")))
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Make ``text`` the source at ``path``, and forget its bytecode: that is told from a changed
+    source by its time, to the second, and by its size."""
+    for stale in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+        stale.unlink()
+    path.write_text(text, "utf-8")
 
 
 def is_crash(program: str) -> bool:

@@ -34,6 +34,7 @@ from stress.check.changes import PACKAGES, Changes
 from stress.check.select import Ways, candidates, select
 from stress.check.source import Name, Sources
 from stress.mutants.equivalent import argument_for
+from stress.mutants.mutant import rewrite
 from stress.mutants.runner import code_name, document_in
 from stress.mutants.single_token import LOCKS, ORDER, TokenMutant
 from stress.mutants.tree import ChildError, copy_packages, run_python
@@ -155,11 +156,11 @@ class Hunt:
         """Hunt ``mutant`` in a copy of the packages at ``root``."""
         path = root / mutant.file
         original = path.read_text("utf-8")
-        path.write_text(mutant.patched(original), "utf-8")
+        rewrite(path, mutant.patched(original))
         try:
             return self._judged(mutant, root)
         finally:
-            path.write_text(original, "utf-8")
+            rewrite(path, original)
 
     def _judged(self, mutant: TokenMutant, root: Path) -> Judged:
         spent, notes = 0.0, []

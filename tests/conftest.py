@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """No collection of garbage looks at the 16,000 tests again: those of children of a fork, too."""
+    """No later collection of garbage looks at 16,000 tests, in children of a fork neither."""
     gc.collect()
     gc.freeze()
 

@@ -308,11 +308,12 @@ SCENARIOS: dict[str, Any] = {"lock": Locks, "queue": Queues, "pool": Pools, "dic
 
 
 def worker(name: str, handles: list[bytes], made_by: bytes, number: int) -> None:
-    """A child: operations without end; it says how many. Killed from outside."""
+    """A child: operations until its parent is gone; it says how many. Killed from outside."""
+    parent = os.getppid()
     try:
         scenario = SCENARIOS[name](*map(open_structure, handles))
         made = open_structure(made_by)
-        while True:
+        while os.getppid() == parent:
             scenario.work(number)
             made.add(1)
     except BaseException as error:

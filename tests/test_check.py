@@ -143,7 +143,7 @@ def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(
     ("old", "new", "invariant"),
     [
         (
-            "    account(mem, zone, mt, -(1 << order))\n    w0 = page_state",
+            "    account(mem, zone, mt, -(1 << order))\n    accept_for",
             "    account(mem, zone, mt, -(1 << high))\n    accept_for",
             "I_CONSERVATION",
         ),

@@ -14,7 +14,7 @@ from shmalloc.kernels.try_pages import try_alloc_pages, try_free_pages
 from stress.crash.actions import order_0, order_2
 from stress.programs.initial_state import InitialState
 from stress.programs.try_pages import defer, none_waited, put_and_take
-from support.interrupts import interruptions
+from support.interrupted_ram import interruptions
 from support.reach import words_reached
 
 WAITING = {"wait", "relax", "give_way", "notice"}

@@ -54,7 +54,8 @@ def working(stop, batches=20):
     made = Worker.__new__(Worker)
     words = {c.H_STOP: stop}
     made.cpu, made._face, made._hooked, made._noise, made._turns = 0, None, None, None, 0
-    made._beat_word, made._area = -1, 1000
+    made._beat_word, made._area, made._sites = -1, 1000, None
+    made._protection = None
     made.ram = SimpleNamespace(
         load=lambda i: words.get(i, 0), store=lambda i, value: words.update({i: value})
     )

@@ -126,7 +126,10 @@ def enter_owners(mem: Memory) -> None:
 
 @kernel
 def give_pages_up(mem: Memory) -> None:
-    """Free and drain all blocks, as their owners would."""
+    """Free and drain all blocks, as their owners would; none while a lock is held: the check would
+    wait for it for ever."""
+    if page_locks_held(mem) != 0:
+        return
     for cpu in range(fixed(mem, c.H_CPUS)):
         for slot in range(BLOCKS):
             block = mem[slot_at(mem, cpu, slot)]

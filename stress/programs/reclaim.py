@@ -16,7 +16,12 @@ from shmalloc.kernels.recover import recover
 from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import cas
 from stress.machine.program import Program
-from stress.programs.checks import destroyed_or_busy, objects_are_sound, pages_are_sound
+from stress.programs.checks import (
+    destroyed_or_busy,
+    objects_are_sound,
+    page_locks_held,
+    pages_are_sound,
+)
 from stress.programs.held import object_put, page_take, zone_put
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH
@@ -105,6 +110,8 @@ def destroy_and_make(mem: Memory, claim: Claim) -> int:
 @kernel
 def destroyed_beside_a_page(mem: Memory) -> int:
     """``destroyed_or_busy``, when CPU 0 has freed the page that it holds."""
+    if page_locks_held(mem) != 0:  # the check would wait for them
+        return c.I_PROGRESS
     zone_put(mem, 0, 0)
     return destroyed_or_busy(mem)
 

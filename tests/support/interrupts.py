@@ -1,67 +1,65 @@
-"""A memory on which a handler runs before one of its accesses, as a signal handler would."""
+"""Interrupts: exceptions that a signal handler raises, at every instruction where one may.
+
+Python looks for signals after a call, at the start of a function, and when a loop jumps back; here
+a trace function acts at each of these instructions of shmalloc in turn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import dis
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
-from shmalloc.memory import Ram
+LOOKS = ("CALL", "RESUME", "JUMP_BACKWARD")  # after these instructions
 
 
-class InterruptedRam(Ram):
-    """``handler(ram)`` runs once, before access number ``at`` (from 0), over the same words."""
-
-    def __init__(self, words: Any, at: int, handler: Callable[[Ram], object]) -> None:
-        super().__init__(words)
-        self.at, self.handler = at, handler
-        self.accesses = 0
-
-    @property
-    def was_interrupted(self) -> bool:
-        return self.accesses > self.at
-
-    def _count(self) -> None:
-        number, self.accesses = self.accesses, self.accesses + 1
-        if number == self.at:
-            self.handler(Ram(self.array))
+class Interrupted(Exception):
+    pass
 
 
-def _counted(name: str) -> Callable[..., Any]:
-    def access(self: InterruptedRam, *arguments: Any) -> Any:
-        self._count()
-        return getattr(Ram, name)(self, *arguments)
+def at_instruction(number: int, act: Callable[[], None]) -> Callable[..., Any]:
+    """A trace function that calls ``act`` once, at the ``number``-th instruction in shmalloc."""
+    left = [number]
+    last: dict[FrameType, str] = {}
 
-    return access
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if "shmalloc" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            before = last.get(frame)
+            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if before is not None and before.startswith(LOOKS):
+                left[0] -= 1
+                if left[0] == 0:
+                    act()
+        return trace
 
-
-for _name in (
-    "__getitem__",
-    "__setitem__",
-    "load",
-    "load_relaxed",
-    "store",
-    "store_relaxed",
-    "cas",
-    "cas2",
-    "exchange",
-    "fetch_add",
-    "fetch_or",
-    "fetch_and",
-    "load2",
-    "wake",
-):
-    setattr(InterruptedRam, _name, _counted(_name))
+    trace.left = left  # type: ignore[attr-defined]
+    return trace
 
 
-def interruptions(
-    words: Any, call: Callable[[Ram], object], handler: Callable[[Ram], object]
-) -> Iterator[Ram]:
-    """The memory after ``call`` ran over a copy of ``words``: interrupted once, at each access."""
-    at = 0
+def at_every_instruction(work: Callable[[], None], act: Callable[[], None]) -> int:
+    """``work`` again and again, each time with ``act`` at the next instruction; how many."""
+    sys.settrace(at_instruction(1 << 60, interrupt))  # 3.12: from the second time on
+    work()
+    sys.settrace(None)
+    number = 0
     while True:
-        ram = InterruptedRam(words.copy(), at, handler)
-        call(ram)
-        if not ram.was_interrupted:
-            return
-        yield Ram(ram.array)
-        at += 1
+        number += 1
+        trace = at_instruction(number, act)
+        sys.settrace(trace)
+        try:
+            work()
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        if trace.left[0] > 0:  # type: ignore[attr-defined]
+            return number - 1
+
+
+def interrupt() -> None:
+    raise Interrupted

@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from shmalloc.errors import MisuseError
-from stress.mutants import kill_table, single_token
+from stress.mutants import kill_table, single_token, systematic
+from stress.mutants.equivalent import ARGUMENTS
 from stress.mutants.single_token import KINDS, all_mutants, mutants_of
 from stress.mutants.systematic import (
     EQUIVALENT,
@@ -17,6 +18,7 @@ from stress.mutants.systematic import (
     NEEDS_C11,
     PROGRAMS,
     REFUSED,
+    RUN,
     STAGES,
     SURVIVED,
     Hunt,
@@ -201,10 +203,40 @@ def test_a_generated_mutant_is_reached_hunted_and_killed(every, tmp_path, monkey
     monkeypatch.setattr("stress.mutants.systematic.reaching", lambda mutant: ("buddy-alloc-alloc",))
     copy_packages(tmp_path)
     hunt = Hunt((PROGRAMS,), 4.0)
-    killed = hunt.judge(broken, tmp_path)
+    state = State(tmp_path / "state")
+    killed = hunt.judge(broken, tmp_path, state)
     assert (killed.outcome, killed.stage) == (KILLED, PROGRAMS), killed
-    assert hunt.judge(refused, tmp_path).outcome == REFUSED
+    assert hunt.judge(refused, tmp_path, state).outcome == REFUSED
     assert (tmp_path / broken.file).read_text() == (ROOT / broken.file).read_text()
+
+
+def test_a_survivor_is_hunted_in_the_stages_that_are_new_to_it(every, tmp_path, monkeypatch):
+    one, state = every[0], State(tmp_path / "state")
+    state.add(Judged(one.name, one.digest, SURVIVED, seconds=3.0, stages=(PROGRAMS,), note="old"))
+    assert state.stages_left(one, (PROGRAMS, RUN)) == (RUN,)
+    found = Judged(one.name, one.digest, SURVIVED, seconds=2.0, note="new")
+    monkeypatch.setitem(systematic._STAGES, RUN, lambda *_: found)
+    monkeypatch.delitem(systematic._STAGES, PROGRAMS)
+    copy_packages(tmp_path)
+    judged = Hunt((PROGRAMS, RUN), 4.0).judge(one, tmp_path, state)
+    assert (judged.stages, judged.seconds) == ((PROGRAMS, RUN), 5.0)
+    assert judged.note == "old; run: new"
+
+
+@pytest.mark.parametrize("outcome", [KILLED, REFUSED, EQUIVALENT])
+def test_what_is_decided_is_hunted_no_more(outcome, every, tmp_path):
+    state = State(tmp_path / "state")
+    state.add(Judged(every[0].name, every[0].digest, outcome, stages=(PROGRAMS,)))
+    assert state.stages_left(every[0], STAGES) == ()
+
+
+def test_an_argument_that_is_found_later_is_heard(every, tmp_path, monkeypatch):
+    one, state = every[0], State(tmp_path / "state")
+    state.add(Judged(one.name, one.digest, SURVIVED, stages=STAGES))
+    monkeypatch.setitem(ARGUMENTS, (one.name, one.digest), "it writes what is there")
+    told = state.of(one)
+    assert (told.outcome, told.note) == (EQUIVALENT, "it writes what is there")
+    assert state.stages_left(one, STAGES) == ()
 
 
 def test_the_command_prints_what_a_state_knows(every, tmp_path):

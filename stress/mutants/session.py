@@ -62,9 +62,9 @@ class Session:
         pairs = [(mutant, self.state.of(mutant)) for mutant in self.drawn]
         return [(mutant, one) for mutant, one in pairs if one is not None]
 
-    @property
-    def left(self) -> list[TokenMutant]:
-        return [mutant for mutant in self.drawn if self.state.of(mutant) is None]
+    def left(self, stages: Sequence[str]) -> list[TokenMutant]:
+        """Those that one of these stages may still find."""
+        return [one for one in self.drawn if self.state.stages_left(one, stages)]
 
     @property
     def verdict(self) -> Verdict:
@@ -102,8 +102,9 @@ def carry_on(session: Session, wanted: Wanted, progress: str) -> None:
     with ExitStack() as stack:
         report = stack.enter_context(watching.shown(progress, ticking=True))
         roots = [stack.enter_context(place()) for _ in range(wanted.jobs)]
-        left = session.left
-        for number, (mutant, one) in enumerate(hunt_in_turn(left, hunt, roots), 1):
+        left = session.left(wanted.stages)
+        hunted = hunt_in_turn(left, hunt, roots, session.state)
+        for number, (mutant, one) in enumerate(hunted, 1):
             session.state.add(one)
             print(f"{mutant}\n    {one}", file=sys.stderr)
             report(watching.Step("hunting", number, len(left), one.outcome))
@@ -111,9 +112,10 @@ def carry_on(session: Session, wanted: Wanted, progress: str) -> None:
 
 def perform(wanted: Wanted, json: str | None, markdown: str | None, progress: str) -> Verdict:
     session = begun(wanted)
+    left = len(session.left(wanted.stages))
     print(
         f"{len(session.drawn):,} of {len(session.everything):,} single-token mutants,"
-        f" seed {wanted.seed:#x}, {len(session.left):,} to judge, state {wanted.state}",
+        f" seed {wanted.seed:#x}, {left:,} to judge, state {wanted.state}",
         file=sys.stderr,
     )
     try:

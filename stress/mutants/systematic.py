@@ -24,7 +24,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ KILLED, REFUSED, EQUIVALENT, NEEDS_C11, SURVIVED, TROUBLE = OUTCOMES = (
     "trouble",
 )
 PATIENCE_S = 900.0  # with a child: it has limits of its own, of processor time and of a watchdog
-TESTS_CPU_S = 200  # several times what the tests beside one module of kernels take
+TESTS_CPU_S = 200  # for the tests that name a module of kernels
+TEST_TIMEOUT_S = 90  # for one of them, which may have met a kernel that does not end
 ENDLESS = "a kernel that does not end"
 FAIREST_SHARE = 0.5  # of the time of the first stage: interpreted; the rest is compiled
 KILLS = ("--faults", "kill:every=200ms")
@@ -97,9 +98,22 @@ class State:
             self._judged[one.name] = one
 
     def of(self, mutant: TokenMutant) -> Judged | None:
-        """What was judged of this mutant of this function; None: nothing."""
+        """What was judged of this mutant of this function; None: nothing. An argument that was
+        found since then is heard."""
         one = self._judged.get(mutant.name)
-        return one if one is not None and one.digest == mutant.digest else None
+        if one is None or one.digest != mutant.digest:
+            return None
+        argument = argument_for(mutant) if one.outcome == SURVIVED else None
+        return one if argument is None else replace(one, outcome=EQUIVALENT, note=argument)
+
+    def stages_left(self, mutant: TokenMutant, wanted: Sequence[str]) -> tuple[str, ...]:
+        """The stages that may still find the mutant: none, if it was found, or need not be."""
+        one = self.of(mutant)
+        if one is None:
+            return tuple(wanted)
+        if one.outcome not in (SURVIVED, NEEDS_C11):
+            return ()
+        return tuple(stage for stage in wanted if stage not in one.stages)
 
     def add(self, one: Judged) -> None:
         with self._lock:
@@ -152,23 +166,29 @@ class Hunt:
     seconds: float
     tests: Path | None = None
 
-    def judge(self, mutant: TokenMutant, root: Path) -> Judged:
-        """Hunt ``mutant`` in a copy of the packages at ``root``."""
+    def judge(self, mutant: TokenMutant, root: Path, state: State) -> Judged:
+        """Hunt ``mutant`` in a copy of the packages at ``root``, in stages that it has not survived
+        yet."""
         path = root / mutant.file
         original = path.read_text("utf-8")
         rewrite(path, mutant.patched(original))
         try:
-            return self._judged(mutant, root)
+            return self._judged(mutant, root, state)
         finally:
             rewrite(path, original)
 
-    def _judged(self, mutant: TokenMutant, root: Path) -> Judged:
-        spent, notes = 0.0, []
-        for stage in self.stages:
+    def _judged(self, mutant: TokenMutant, root: Path, state: State) -> Judged:
+        before = state.of(mutant)
+        spent, notes, tried = 0.0, list[str](), tuple[str, ...]()
+        if before is not None:
+            spent, tried = before.seconds, before.stages
+            notes += [before.note] if before.note and before.outcome == SURVIVED else []
+        for stage in state.stages_left(mutant, self.stages):
+            tried = (*tried, stage)
             found = _STAGES[stage](self, mutant, root)
             spent += found.seconds
             if found.outcome in (KILLED, REFUSED, TROUBLE):
-                fields = asdict(found) | {"seconds": spent, "stages": self.stages}
+                fields = asdict(found) | {"seconds": spent, "stages": tried}
                 return Judged(**fields)
             notes += [f"{stage}: {found.note}"] if found.note else []
         outcome, note = SURVIVED, "; ".join(notes)
@@ -176,9 +196,7 @@ class Hunt:
             outcome, note = EQUIVALENT, argument
         elif mutant.kind == ORDER:
             outcome, note = NEEDS_C11, "no model here lets a load or a store overtake another one"
-        return Judged(
-            mutant.name, mutant.digest, outcome, seconds=spent, stages=self.stages, note=note
-        )
+        return Judged(mutant.name, mutant.digest, outcome, seconds=spent, stages=tried, note=note)
 
     def programs(self, mutant: TokenMutant, root: Path) -> Judged:
         names = [name for name in reaching(mutant) if not name.startswith("crash:")]
@@ -258,13 +276,15 @@ class Hunt:
         files = [] if self.tests is None else tests_of(mutant.module, self.tests)
         if not files:
             return Judged(mutant.name, mutant.digest, SURVIVED)
-        arguments = ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, files)]
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout", f"{TEST_TIMEOUT_S:g}"]
+        arguments = ["-m", "pytest", *options, *map(str, files)]
         try:
             code, output, _ = run_python(root, arguments, PATIENCE_S, TESTS_CPU_S)
         except ChildError as error:
             return Judged(mutant.name, mutant.digest, TROUBLE, note=str(error))
-        if code == -signal.SIGXCPU:
-            return _killed(mutant, TESTS, files[0].name, ENDLESS, TESTS_CPU_S)
+        if code == -signal.SIGXCPU:  # which the tests of the original may do as well
+            note = f"the tests of the module take more than {TESTS_CPU_S} s of a processor"
+            return Judged(mutant.name, mutant.digest, SURVIVED, note=note)
         failed = [line for line in output.splitlines() if line.startswith("FAILED ")]
         if code == 1 and failed:
             by = failed[0].removeprefix("FAILED ").partition(" - ")[0]
@@ -313,7 +333,7 @@ def tests_of(module: str, folder: Path) -> list[Path]:
 
 # --- all of them ---------------------------------------------------------------------------------
 def hunt_in_turn(
-    mutants: Iterable[TokenMutant], hunt: Hunt, roots: Sequence[Path]
+    mutants: Iterable[TokenMutant], hunt: Hunt, roots: Sequence[Path], state: State
 ) -> Iterator[tuple[TokenMutant, Judged]]:
     """Judge the mutants, as many at a time as there are ``roots``, in whatever order they end."""
     todo: queue.SimpleQueue[TokenMutant] = queue.SimpleQueue()
@@ -328,7 +348,7 @@ def hunt_in_turn(
             copy_packages(root)
             while not stop.is_set():
                 mutant = todo.get_nowait()
-                done.put((mutant, hunt.judge(mutant, root)))
+                done.put((mutant, hunt.judge(mutant, root, state)))
         except queue.Empty:
             done.put(None)
         except BaseException as error:  # raised again by the thread that waits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import signal
 from collections import Counter
 
 import pytest
@@ -208,6 +209,20 @@ def test_a_generated_mutant_is_reached_hunted_and_killed(every, tmp_path, monkey
     assert (killed.outcome, killed.stage) == (KILLED, PROGRAMS), killed
     assert hunt.judge(refused, tmp_path, state).outcome == REFUSED
     assert (tmp_path / broken.file).read_text() == (ROOT / broken.file).read_text()
+
+
+@pytest.mark.parametrize(
+    ("doing", "outcome"), [("preparing one", KILLED), ("preparing one\nexploring", SURVIVED)]
+)
+def test_only_a_kernel_that_does_not_end_is_found_by_its_time(
+    doing, outcome, every, tmp_path, monkeypatch
+):
+    ended = -signal.SIGXCPU, "", f"{doing}\n"
+    monkeypatch.setattr(systematic, "run_python", lambda *_: ended)
+    monkeypatch.setattr(systematic, "reaching", lambda mutant: ("one",))
+    copy_packages(tmp_path)
+    judged = Hunt((PROGRAMS,), 4.0).judge(every[0], tmp_path, State(tmp_path / "state"))
+    assert judged.outcome == outcome
 
 
 def test_a_survivor_is_hunted_in_the_stages_that_are_new_to_it(every, tmp_path, monkeypatch):

@@ -4,7 +4,8 @@
 hunt.py. Hundreds of programs reach a lock, so they are prepared and interpreted a few at a time,
 for a moment each: most mutants fall at once. Then, for NATIVE seconds, the same ones run compiled.
 A kernel that never ends, outside of a schedule, where no step limit ends it, is ended by a limit of
-processor time, which is no other one's load.
+processor time, which is no other one's load. The last line of standard error says what was going on
+then: a search that is slow has found nothing.
 
 Everything here is the copy's, mutant and all.
 """
@@ -31,12 +32,14 @@ GLANCES = (
 )
 COMPILED = (Turn("auto", NATIVE, fair=True),)
 REFUSED = "refused"
+PREPARING = "preparing"  # a program: its kernels run outside of a schedule
 GRACE_CPU_S = 60.0  # to start, compile and shrink
 
 
 def jobs(names: Sequence[str]) -> Iterator[Job]:
     for name in names:
         bare = name.removeprefix("crash:")
+        print(f"{PREPARING} {name}", file=sys.stderr, flush=True)
         thing = prepared(name, partial(thing_of, name, bare))
         yield from jobs_of(bare, thing, MEMORIES)
 
@@ -49,7 +52,9 @@ def glance(programs: Sequence[str], seconds: float, native_seconds: float) -> Lo
         left = end - time.monotonic()
         if left <= 0 or whole.failures:
             break
-        group = Loop([*jobs(programs[first : first + GROUP])], GLANCES, left).run()
+        begun = [*jobs(programs[first : first + GROUP])]
+        print("exploring", file=sys.stderr, flush=True)
+        group = Loop(begun, GLANCES, left).run()
         whole.outcomes += group.outcomes
         whole.open += group.open
     if native_seconds > 0 and not whole.failures:

@@ -34,6 +34,7 @@ from stress.check.changes import PACKAGES, Changes
 from stress.check.select import Ways, candidates, select
 from stress.check.source import Name, Sources
 from stress.mutants.equivalent import argument_for
+from stress.mutants.glance import PREPARING
 from stress.mutants.mutant import rewrite
 from stress.mutants.runner import code_name, document_in
 from stress.mutants.single_token import LOCKS, ORDER, TokenMutant
@@ -219,7 +220,11 @@ class Hunt:
         except ChildError as error:
             return Judged(mutant.name, mutant.digest, TROUBLE, note=str(error))
         if code == -signal.SIGXCPU:
-            return _killed(mutant, stage, names[0], ENDLESS, sum(seconds))
+            doing = errors.splitlines()[-1]
+            if doing.startswith(PREPARING):
+                return _killed(mutant, stage, doing.split()[1], ENDLESS, sum(seconds))
+            note = "the search took too long to say anything"
+            return Judged(mutant.name, mutant.digest, SURVIVED, seconds=sum(seconds), note=note)
         told = document_in(code, output, errors, codes=(0,))
         if isinstance(told, str):
             return Judged(mutant.name, mutant.digest, TROUBLE, note=told)

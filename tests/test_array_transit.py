@@ -16,7 +16,8 @@ from support.array_situations import EXPECTED, SITUATIONS, TRANSIT, outcomes
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_every_situation_ends_as_promised_and_leaves_nothing(method: str) -> None:
     context = multiprocessing.get_context(method)
-    plays = SITUATIONS if method == "fork" else TRANSIT  # the others start the same processes
+    # The others start the same processes in another way; `tox -e arena-situations` plays all.
+    plays = SITUATIONS if method == "fork" else TRANSIT[::3]
     if method == "forkserver":
         context.set_forkserver_preload(["support.array_situations"])
     wanted = {play.__name__: (EXPECTED.get(play.__name__, "right"), 0) for play in plays}

@@ -108,18 +108,21 @@ BREAKS = {
         "    if not is_free_head(w0, fixed(mem, zone + c.Z_INDEX), order):\n",
         "    if type_of(w0) != c.T_FREE:\n",
         "I_TAIL",
+        "buddy",
     ),
-    "a put to a full slab": (SLAB, *MUTANTS["put-to-a-full-slab"].edits[0], "I_SLAB"),
+    "a put to a full slab": (SLAB, *MUTANTS["put-to-a-full-slab"].edits[0], "I_SLAB", "slab"),
     "two CPUs are told that no reference is left": (
         "shmalloc/kernels/array_table.py",
         "            return references - 1",
         "            return load(mem, entry + c.AR_COUNT) & c.AR_REFS_MASK",
         "M_DOUBLE_FREE",
+        "arrays",
     ),
     "a version that is not bumped": (
         MUTANTS["version-not-bumped"].file,
         *MUTANTS["version-not-bumped"].edits[0],
         "X_VERSION",
+        "buddy",
     ),
 }
 
@@ -128,10 +131,10 @@ BREAKS = {
 def test_a_broken_kernel_is_named_with_its_line_in_the_first_40_lines(
     broken, checkout, edit, tmp_path
 ):
-    name, old, new, invariant = BREAKS[broken]
+    name, old, new, invariant, part = BREAKS[broken]
     number = edit(name, old, new)
     code, output, error = check(
-        checkout, "--changed", "--seconds", "240", SHMALLOC_CACHE_DIR=str(tmp_path)
+        checkout, part, "--changed", "--seconds", "240", SHMALLOC_CACHE_DIR=str(tmp_path)
     )
     head = "\n".join(output.splitlines()[:40])
     assert code == 1, error
@@ -174,7 +177,7 @@ def test_a_kernel_that_fails_alone_is_named_before_any_schedule(
 
 
 def test_the_changed_line_and_the_token_are_in_the_document(checkout, edit):
-    name, old, new, _ = BREAKS["mergeable forgets the order"]
+    name, old, new, _, _ = BREAKS["mergeable forgets the order"]
     number = edit(name, old, new)
     code, output, _ = check(checkout, "buddy-merge-merge-3", "--changed", "--json", "-")
     document = json.loads(output)
@@ -186,7 +189,7 @@ def test_the_changed_line_and_the_token_are_in_the_document(checkout, edit):
 
 
 def test_a_changed_line_names_every_cpu_that_ran_it(checkout, edit):
-    name, old, new, _ = BREAKS["mergeable forgets the order"]
+    name, old, new, _, _ = BREAKS["mergeable forgets the order"]
     number = edit(name, old, new)
     document = json.loads(check(checkout, "buddy-merge-merge-3", "--changed", "--json", "-")[1])
     text = document["failure"]["text"]
@@ -201,7 +204,7 @@ def test_the_time_to_choose_the_programs_counts():
 
 # --- what has changed ----------------------------------------------------------------------------
 def test_a_changed_kernel_is_reached_by_programs_of_its_part_first(inside, edit):
-    name, old, new, _ = BREAKS["mergeable forgets the order"]
+    name, old, new, _, _ = BREAKS["mergeable forgets the order"]
     edit(name, old, new)
     names = chosen()
     parts = [name.partition("-")[0] for name in names]

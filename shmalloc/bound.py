@@ -33,7 +33,7 @@ from typing import Any, NoReturn, SupportsIndex
 from shmalloc import constants as c
 from shmalloc import cpus, forking, recovery
 from shmalloc.call_sites import CallSites
-from shmalloc.checked import checked_int, checked_place, shown
+from shmalloc.checked import MOST_PLACE, checked_int, checked_place, shown
 from shmalloc.engine import Engine, get_engine, when_waiting_long
 from shmalloc.errors import CorruptionError, MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.memory import Ram
@@ -342,7 +342,7 @@ class Bound:
             raise MisuseError(f"{argument}: {shown(values)}; use a list of them")
         return [
             value
-            if type(value) is int and -OWNER_LIMIT <= value <= OWNER_LIMIT
+            if type(value) is int and -MOST_PLACE <= value <= MOST_PLACE
             else checked_place(argument, value)
             for value in values
         ]

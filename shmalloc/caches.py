@@ -17,7 +17,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.bound import OWNER_LIMIT
 from shmalloc.cache_flags import cache_flags
 from shmalloc.cachenames import checked_name, descriptor_of, name_of, write_name
-from shmalloc.checked import checked_place
+from shmalloc.checked import MOST_PLACE, checked_place
 from shmalloc.errors import MisuseError, OutOfMemoryError, ShmallocError
 from shmalloc.flagged_objects import FlaggedObjects
 from shmalloc.gfp import Gfp
@@ -73,7 +73,7 @@ class Cache:
     def free(self, address: int) -> None:
         """Free one object. Raises ``CorruptionError`` unless it is a live object of this cache."""
         arena = self._arena
-        if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
+        if type(address) is not int or not -MOST_PLACE <= address <= MOST_PLACE:
             address = checked_place("address", address)
         if arena.segment.closed:
             raise arena.is_closed()
@@ -210,7 +210,7 @@ class ObjectOperations(FlaggedObjects):
 
     def kfree(self, address: int) -> None:
         """Free what ``kmalloc`` or a cache gave. Raises ``CorruptionError`` for anything else."""
-        if type(address) is not int or not -OWNER_LIMIT <= address <= OWNER_LIMIT:
+        if type(address) is not int or not -MOST_PLACE <= address <= MOST_PLACE:
             address = checked_place("address", address)
         if self.segment.closed:
             raise self.is_closed()

@@ -133,11 +133,6 @@ def _named(function: Kernel) -> _Named:
     return kept
 
 
-def named(function: Kernel) -> Sequence[object]:
-    """The values of the globals that ``function`` names, members of modules among them."""
-    return _named(function).values
-
-
 def caller_index(names: Sequence[str]) -> int | None:
     """Which of a kernel's parameters says who calls it: the first ``claim`` or ``cpu``; or None."""
     return next((i for i, name in enumerate(names) if name in ("claim", "cpu")), None)

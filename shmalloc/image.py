@@ -189,19 +189,19 @@ def placed_on(layout: Layout, cpu: int) -> dict[int, int]:
     return {c.C_CPU: cpu, c.C_HOME_ZONE: home, c.C_HOME_PCP: layout.pcp(cpu, home)}
 
 
-def require_room(layout: Layout) -> None:
-    """Raise ``MisuseError`` if the runs of pages between holes do not fit in a scratch area."""
+def require_room(layout: Layout) -> list[Extent]:
+    """The runs of pages to manage. Raises ``MisuseError`` if they do not fit in a scratch area."""
     extents = managed_extents(layout)
     if 1 + 3 * len(extents) > layout.geometry.scratch_words:
         raise MisuseError(
             f"zones: {len(extents)} runs of pages between holes; scratch_words="
             f"{layout.geometry.scratch_words} holds {layout.geometry.scratch_words // 3}; raise it"
         )
+    return extents
 
 
 def _write_extents(ram: Ram, layout: Layout) -> None:
-    require_room(layout)
-    extents, at = managed_extents(layout), layout.scratch(0)
+    extents, at = require_room(layout), layout.scratch(0)
     ram[at] = len(extents)
     for k, extent in enumerate(extents):
         for field, value in enumerate(extent):

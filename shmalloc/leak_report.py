@@ -19,7 +19,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.page_owner import PageOwner, Sample
 from shmalloc.page_owner_text import cache_name
 from shmalloc.pages import is_reserved_owner
-from shmalloc.sizes import format_bytes
+from shmalloc.sizes import counted, format_bytes
 
 NO_STACK = "(its process died before the stack was saved, or the depot is full)"
 
@@ -113,11 +113,6 @@ class LeakSite:
         head = f"{self.total} ({self.sampled:,} sampled), the oldest {age} old"
         frames = (f"    {line}" for line in self.stack or (NO_STACK,))
         return "\n".join([head, *(f"  {part}" for part in self.parts), *frames])
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """``1 page``, ``1,648 pages``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True)

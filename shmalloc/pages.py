@@ -359,17 +359,13 @@ class PageOperations(Bound):
         result = self.run(kernel, start, end, *more)
         asked = f"{kernel.__name__}({start}, {end})"
         if result == c.E_INVAL:
-            whole = "" if kernel in _RANGES_OF_PAGES else f", and whole pageblocks: {self._block}"
-            raise MisuseError(f"{asked}: the pages must lie in one zone{whole}")
+            block = 1 << self.segment.geometry.pageblock_order
+            whole = f"use multiples of {block} pages as start and end"
+            cure = "" if kernel in _RANGES_OF_PAGES else f", and whole pageblocks: {whole}"
+            raise MisuseError(f"{asked}: the pages must lie in one zone{cure}")
         if result < 0:
             raise self.refused(result, asked)
         return result
-
-    @property
-    def _block(self) -> str:
-        """How a range of pageblocks looks."""
-        pages = 1 << self.segment.geometry.pageblock_order
-        return f"use multiples of {pages} pages as start and end"
 
     def _order(self, order: int) -> int:
         return self.check_int("order", order, 0, self.segment.geometry.max_order)

@@ -53,6 +53,11 @@ def parse_bytes(value: int | str, argument: str = "size") -> int:
     return size
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 audit``, ``1,234 audits``. ``many``: the plural, if it is not ``one`` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def format_bytes(count: int) -> str:
     """``count`` in the largest unit that it fills, to one decimal: ``"64MiB"``, ``"1.5GiB"``."""
     sign, rest = ("-", -count) if count < 0 else ("", count)

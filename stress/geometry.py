@@ -44,7 +44,7 @@ from msgspec import Struct, field
 from shmalloc import constants as c
 from shmalloc.arena_geometry import sampling_rate
 from shmalloc.errors import MisuseError
-from shmalloc.layout import PCP_FORMS
+from shmalloc.geometry_rules import MOST_LISTED, PCP_FORMS
 from shmalloc.sizes import parse_bytes
 from stress.quantities import exact_bytes, parse_entries
 from stress.seeds import derive
@@ -77,7 +77,6 @@ OTHER_NAMES = {  # of ``Arena.create``, of Linux, and of other options
     "zones": "--zones",
     "size": "--ram",
 }
-MOST_LISTED = 1 << 16  # pages on a per-CPU list
 
 
 def _entries(text: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from shmalloc.errors import MisuseError
+from shmalloc.sizes import counted as counted
 
 SEED_BITS = 62
 _UNITS = ((60, "EiB"), (50, "PiB"), (40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB"))
@@ -51,11 +52,6 @@ def rough_duration(seconds: float) -> str:
         parts.append(f"{shown} {unit}" if count else "")
     first = next(at for at, part in enumerate(parts) if part)
     return " ".join(filter(None, parts[first : first + 2]))
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 audit``, ``2 audits``, ``1,234 audits``: for regular nouns."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def rough_count(count: float) -> str:

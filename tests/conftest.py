@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """No later collection of garbage looks at 16,000 tests, in children of a fork neither."""
+    """Later garbage collections, here and in forked children, need not look at 16,000 tests."""
     gc.collect()
     gc.freeze()
 

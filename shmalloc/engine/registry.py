@@ -77,9 +77,9 @@ def get_engine(name: str = "native") -> Engine:
 
     Raises ``MisuseError`` for an unknown name, ``EnvironmentUnfitError`` if native cannot run.
     """
-    if not isinstance(name, str) or name not in _engines:
-        if not isinstance(name, str) or name not in _makers:
-            raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, registered()))}")
+    if not isinstance(name, str) or name not in _makers:
+        raise MisuseError(f"engine: {name!r}; use {' or '.join(map(repr, registered()))}")
+    if name not in _engines:
         _engines[name] = _makers[name]()
     return _engines[name]
 

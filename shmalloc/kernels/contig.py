@@ -24,12 +24,12 @@ from shmalloc.kernels.fill import intact_on_alloc
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_pages
 from shmalloc.kernels.pcp import drain_all
-from shmalloc.kernels.reclaim import wake_reclaimer
+from shmalloc.kernels.reclaim import wake_if_low
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.reporting import event, record, report
 from shmalloc.kernels.slots import label, label_claim
 from shmalloc.kernels.waiters import wake_waiters
-from shmalloc.kernels.watermark import is_below_low, keeps_minimum
+from shmalloc.kernels.watermark import keeps_minimum
 from shmalloc.kernels.zone import (
     block_mt,
     descriptor_at,
@@ -272,8 +272,7 @@ def alloc_contig_range(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: O
     else:
         event(mem, claim, c.EV_CONTIG)
     unisolate_range(mem, claim, first, last)
-    if is_below_low(mem, zone):
-        wake_reclaimer(mem, claim, zone, 0)
+    wake_if_low(mem, claim, zone)
     return result
 
 

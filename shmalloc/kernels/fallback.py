@@ -76,7 +76,7 @@ def remove_block(
 def raise_watermarks(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Have more memory reclaimed, for types begin to mix in a pageblock of the zone.
 
-    Who holds the lock wakes the reclaimer once he has released it (``wake_if_boosted``).
+    The lock's holder wakes the reclaimer after releasing it (``wake_if_boosted``).
     """
     if boost_watermark(mem, zone):
         event(mem, claim, c.EV_BOOST)

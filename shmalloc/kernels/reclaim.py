@@ -15,7 +15,7 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import event
-from shmalloc.kernels.watermark import is_balanced
+from shmalloc.kernels.watermark import is_balanced, is_below_low
 from shmalloc.units import Claim, Memory, Order, ZoneWords
 from shmalloc.words import cas, load, load_relaxed, wake
 
@@ -36,12 +36,22 @@ def wake_reclaimer(mem: Memory, claim: Claim, zone: ZoneWords, order: Order) -> 
 def wake_if_boosted(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
     """Wake the sleeping reclaimers for a boost of the watermarks; called without the zone lock.
 
-    The zone as it is may give no allocation another reason to. Not called by who raised the marks,
-    under the lock: that store may still wait in the CPU's buffer when H_RECLAIM is loaded, and a
-    reclaimer that arms the word then sees the old mark. The release of the lock makes it visible.
-    A process that dies before it has woken one leaves the boost, and the next allocation does.
+    The zone as it is may give no allocation another reason to. It is not called under the lock,
+    where the marks are raised: that store may still wait in the CPU's buffer when H_RECLAIM is
+    loaded, and a reclaimer that arms the word then sees the old mark. The release of the lock makes
+    it visible. A process that dies before it has woken one leaves the boost to the next allocation.
     """
     if load_relaxed(mem, zone + c.Z_BOOST) != 0:
+        wake_reclaimer(mem, claim, zone, 0)
+
+
+@kernel
+def wake_if_low(mem: Memory, claim: Claim, zone: ZoneWords) -> None:
+    """Wake the sleeping reclaimers if the zone is below its low mark; called without the zone lock.
+
+    For what takes pages by place, and so never looks at the low marks before.
+    """
+    if is_below_low(mem, zone):
         wake_reclaimer(mem, claim, zone, 0)
 
 

@@ -24,11 +24,11 @@ from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import intact_on_alloc, is_checked
 from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pages import free_to_zone, give, give_back_to_zone, refuse_free
-from shmalloc.kernels.reclaim import wake_reclaimer
+from shmalloc.kernels.reclaim import wake_if_low
 from shmalloc.kernels.repair import unlock_zone
 from shmalloc.kernels.retire import retire_changed
 from shmalloc.kernels.slots import label
-from shmalloc.kernels.watermark import is_below_low, keeps_minimum
+from shmalloc.kernels.watermark import keeps_minimum
 from shmalloc.kernels.zone import descriptor_at, zone_at
 from shmalloc.units import Claim, Memory, Order, Owner, Pfn, Word0, ZoneId, ZoneWords
 from shmalloc.words import fixed, load2
@@ -133,8 +133,7 @@ def alloc_run(mem: Memory, claim: Claim, start: Pfn, end: Pfn, owner: Owner) -> 
     lock(mem, zone + c.Z_LOCK, claim)
     taken = take_run(mem, zone, claim, start, end)
     unlock_zone(mem, claim, zone)
-    if is_below_low(mem, zone):
-        wake_reclaimer(mem, claim, zone, 0)
+    wake_if_low(mem, claim, zone)
     if taken < end or not is_intact(mem, claim, start, end):
         return_run(mem, claim, zone_id, start, taken)
         return c.E_BUSY

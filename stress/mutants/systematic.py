@@ -220,7 +220,7 @@ class Hunt:
         except ChildError as error:
             return Judged(mutant.name, mutant.digest, TROUBLE, note=str(error))
         if code == -signal.SIGXCPU:
-            doing = errors.splitlines()[-1]
+            doing = errors.rstrip().rpartition("\n")[2]
             if doing.startswith(PREPARING):
                 return _killed(mutant, stage, doing.split()[1], ENDLESS, sum(seconds))
             note = "the search took too long to say anything"

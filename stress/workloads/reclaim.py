@@ -36,7 +36,7 @@ def reclaim(mem: Memory, claim: Claim, steps: int) -> int:
             arm_reclaim(mem)
             reclaim_pass(mem, claim)
         elif mem[at + RECLAIM_GIVING] == 0:
-            # Without a limit: who holds every page that there is must find that there is none left.
+            # Without a limit: a worker that holds every page must find that there is none left.
             if pressure_take(mem, claim, RECLAIM_BLOCKS, fixed(mem, c.H_PAGES) + 1) < 0:
                 mem[at + RECLAIM_GIVING] = 1
         elif pressure_give(mem, claim, RECLAIM_BLOCKS) == 0:

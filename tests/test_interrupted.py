@@ -107,6 +107,7 @@ def test_an_interrupt_at_any_instruction_loses_no_place_of_a_queue(arena: Arena)
     queue.put_nowait(b"one")
     queue.put_nowait(b"two")
     assert [queue.get_nowait(), queue.get_nowait()] == [b"one", b"two"]
+    assert queue._inside == []
     queue.destroy()
 
 
@@ -115,17 +116,45 @@ def test_places_are_given_back_also_if_another_thread_was_in_the_queue(arena: Ar
     reader = threading.Thread(target=lambda: got.append(queue.get(timeout=WATCHDOG_S)))
     reader.start()
     wait_until(lambda: arena.segment.ram.running > 0, "the reader to wait in a kernel")
-    token = queue._do_begin(arena.cpu, queue._at, queue._state)  # and then comes an exception
-    queue._give_back()
+    publish, tokens = queue._do_publish, []
+
+    def interrupted(claim: int, q: int, token: int, length: int) -> int:
+        tokens.append(token)
+        raise Interrupted
+
+    queue._do_publish = interrupted
+    with pytest.raises(Interrupted):
+        queue.put(b"")
+    queue._do_publish = publish
     assert queue.qsize() == 0
     with pytest.raises(Full):
         queue.put(b"", timeout=0)  # it might be the reader's
-    arena.run(queue_drop, queue._q, token)
+    arena.run(queue_drop, queue._q, tokens[0])
     queue.put(b"message")
     reader.join(WATCHDOG_S)
     queue._do_begin(arena.cpu, queue._at, queue._state)
     queue._lost = True
     queue.put(b"message", timeout=WATCHDOG_S)
+    assert got == [b"message"]
+    queue.destroy()
+
+
+def test_a_forked_child_gives_back_what_it_loses_although_a_thread_of_its_parent_waits(
+    arena: Arena,
+) -> None:
+    """That thread is not in the child: nothing of the child's can be its."""
+    queue, got = arena.queue(1), []
+    reader = threading.Thread(target=lambda: got.append(queue.get(timeout=WATCHDOG_S)))
+    reader.start()
+    wait_until(lambda: arena.segment.ram.running > 0, "the reader to wait in a kernel")
+    pid = os.fork()
+    if pid == 0:
+        queue._do_begin(arena.cpu, queue._at, queue._state)  # and then comes an exception
+        queue._lost = True
+        queue.put(b"message", timeout=WATCHDOG_S)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    reader.join(WATCHDOG_S)
     assert got == [b"message"]
     queue.destroy()
 
@@ -143,7 +172,7 @@ def test_an_interrupt_at_any_instruction_loses_no_frame(arena: Arena) -> None:
 
     assert at_every_instruction(use, interrupt) > 10
     use()
-    assert pool.free() == 2
+    assert (pool.free(), pool._inside) == (2, [])
     pool.destroy()
 
 
@@ -214,4 +243,5 @@ def test_an_interrupt_at_any_instruction_loses_no_entry_of_a_dict(arena: Arena) 
     # Frames that were cut off may still have arrays that they read; the dict has none.
     ours = [ref for ref in arena._references.live.values() if ref.data == array._ref.data]
     assert array.references == len(ours)
+    assert table._inside == []
     table.destroy()

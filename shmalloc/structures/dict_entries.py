@@ -10,8 +10,7 @@ this process holds and no thread of it is using are given back (held.py).
 from __future__ import annotations
 
 import os
-from types import CodeType
-from typing import ClassVar
+from threading import get_ident
 
 from shmalloc import constants as c
 from shmalloc.bound import Builtin
@@ -34,8 +33,6 @@ TRIES = 5  # for a free entry, while others may be about to free one
 
 class DictEntries(Structure):
     """The part of ``Dict`` that takes entries and gives them up."""
-
-    changes: ClassVar[frozenset[CodeType]] = frozenset()  # the functions that may hold an entry
 
     __slots__ = ("_blocks", "_d", "_do_begin", "_each", "_lost", "_stride", "capacity")
 
@@ -83,7 +80,7 @@ class DictEntries(Structure):
 
         Not while other threads change this dict: theirs cannot be told from lost ones.
         """
-        if self._is_usable() and not others_in(self, self.changes):
+        if self._is_usable() and not others_in(self._inside):
             ram, life = self._segment.ram, self._arena.run(own_life)
             for number in range(1, ram[self._d + D_ENTRIES] + 1):
                 at = self._word_of(number)
@@ -103,10 +100,15 @@ class DictEntries(Structure):
 
     def _recover(self) -> None:
         run, result = self._arena.run, 0
-        token = run(dict_reclaim, self._d)
-        while token > 0 and result >= 0:
-            result = run(end_array_value, self._d, token)
+        inside, thread = self._inside, get_ident()
+        try:
+            inside.append(thread)
             token = run(dict_reclaim, self._d)
+            while token > 0 and result >= 0:
+                result = run(end_array_value, self._d, token)
+                token = run(dict_reclaim, self._d)
+        finally:
+            inside.remove(thread)
 
     def _is_full(self) -> OutOfMemoryError:
         return OutOfMemoryError(

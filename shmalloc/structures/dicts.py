@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 from contextlib import suppress
 from hashlib import blake2b
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -316,8 +317,9 @@ class Dict(DictEntries, MutableMapping["Key", "Value"]):
             raise self._too_large(size - 1)
         hashed = self._hash(data)
         lengths = len(data) << KEY_SHIFT | len(text) << 1 | (0 if ref is None else IS_ARRAY)
-        token = 0
+        token, inside, thread = 0, self._inside, get_ident()
         try:
+            inside.append(thread)
             token = self._begin(hashed, lengths)
             at = self._word_of(token & NUMBER_MASK)
             first = (at + E_DATA) << 3
@@ -326,7 +328,7 @@ class Dict(DictEntries, MutableMapping["Key", "Value"]):
                 held = self._arena.run(hold_array, self._d, token, ref.slot)
                 if held < 0:
                     raise self._arena.refused(held, "a reference to the array")
-            return self._publish(data, hashed, token, only_new)
+            published = self._publish(data, hashed, token, only_new)
         except ShmallocError:
             self._drop(token)
             raise
@@ -335,15 +337,22 @@ class Dict(DictEntries, MutableMapping["Key", "Value"]):
             self._lost = True
             self._give_back(0)
             raise
+        finally:
+            inside.remove(thread)
+        return published
 
     def _remove(self, found: Found) -> bool:
         """Let an entry go; False: another change came first."""
+        inside, thread = self._inside, get_ident()
         try:
+            inside.append(thread)
             return self._exchange(found, 0) >= 0
         except BaseException:
             self._lost = True
             self._give_back(0)
             raise
+        finally:
+            inside.remove(thread)
 
     def _publish(self, data: bytes, hashed: int, token: int, only_new: bool) -> bool:
         tries = 0
@@ -388,6 +397,3 @@ class Dict(DictEntries, MutableMapping["Key", "Value"]):
             f"item: key and value take {size:,} bytes; this dict takes {self.item_bytes:,}: make it"
             f" with item_bytes={size}, or put the value into an array"
         )
-
-
-Dict.changes = frozenset(function.__code__ for function in (Dict._put, Dict._remove, Dict._recover))

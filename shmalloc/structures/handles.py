@@ -39,13 +39,14 @@ class Structure:
     kind: ClassVar[int] = 0
     kind_name: ClassVar[str] = "structure"
 
-    __slots__ = ("_arena", "_at", "_segment", "_state")
+    __slots__ = ("_arena", "_at", "_inside", "_segment", "_state")
 
     def __init__(self, arena: StructureOperations, at: int, state: int) -> None:
         self._arena = arena
         self._segment = arena.segment
         self._at = at
         self._state = state
+        self._inside: list[int] = []  # held.py
 
     @property
     def handle(self) -> bytes:

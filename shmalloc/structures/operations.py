@@ -20,6 +20,7 @@ from shmalloc.sizes import format_bytes
 from shmalloc.structures.atomics import Atomic, AtomicPair
 from shmalloc.structures.dicts import Dict
 from shmalloc.structures.handles import HANDLE, Structure, is_entry, kind_of, unpack_handle
+from shmalloc.structures.held import keep_own
 from shmalloc.structures.kernels.entries import (
     BLOCK_HEADER,
     ST_ARRAYS,
@@ -309,6 +310,11 @@ class StructureOperations(ReclaimOperations):
     def _forget(self, structure: Structure) -> None:
         with self._lock:
             self._structures.pop((structure._at, structure._state), None)
+
+    def _become_child(self) -> None:
+        super()._become_child()
+        for structure in self._structures.values():
+            keep_own(structure._inside)
 
     def _recover_structures(self) -> None:
         """Free what dead processes left in the structures that this process uses."""

@@ -24,6 +24,7 @@ import ast
 import operator
 import struct
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -173,22 +174,27 @@ class Pool(Structure):
         """A frame with any contents; wait for one. Raises ``TimeoutError`` after ``timeout`` s."""
         if self._segment.closed:
             self._check()
+        inside, thread = self._inside, get_ident()
         try:
+            inside.append(thread)
             token: int = self._do_take(self._arena.claim, self._at, self._state)
             if token < 0:
                 token = self._wait(timeout)
-            return Frame(self, token)
+            frame = Frame(self, token)
         except TimeoutError:
             raise
         except BaseException:
             self._give_back()
             raise
+        finally:
+            inside.remove(thread)
+        return frame
 
     def _give_back(self) -> None:
         """Give back the frames that this process holds and does not know of: an exception out of a
         signal handler came between a kernel and its result. Not while other threads take one."""
         self._lost = self._is_usable()
-        if self._lost and not others_in(self, _OPERATIONS):
+        if self._lost and not others_in(self._inside):
             for token in self._ours() - set(self._known.values()):
                 self._do_give(self._arena.claim, self._p, token)
             self._lost = False
@@ -215,12 +221,18 @@ class Pool(Structure):
     def _adopted(self, token: int, giver: int) -> Frame:
         self._check()
         known = 0 <= token & TOKEN_MASK < self.frames and 0 < giver < 1 << 62
-        if not known or self._arena.run(frame_adopt, self._p, token, giver) < 0:
-            raise MisuseError(
-                "frame: it has another holder by now: it was loaded before, given back, or its"
-                " sender died and the pool needed it"
-            )
-        return Frame(self, token)
+        inside, thread = self._inside, get_ident()
+        try:
+            inside.append(thread)
+            if not known or self._arena.run(frame_adopt, self._p, token, giver) < 0:
+                raise MisuseError(
+                    "frame: it has another holder by now: it was loaded before, given back, or its"
+                    " sender died and the pool needed it"
+                )
+            frame = Frame(self, token)
+        finally:
+            inside.remove(thread)
+        return frame
 
     def _close(self) -> None:
         """Give back what we hold, but for frames that are on their way to another process."""
@@ -233,8 +245,6 @@ class Pool(Structure):
         pairs = {n: self._p + F_FRAMES + n * FRAME_WORDS for n in range(self.frames)}
         return {ram[at] << TOKEN_BITS | n for n, at in pairs.items() if ram[at + FR_LIFE] == life}
 
-
-_OPERATIONS = frozenset((Pool.take.__code__, Pool._adopted.__code__))
 
 
 def _open_frame(pool: bytes, handle: bytes) -> Frame:

@@ -32,6 +32,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from queue import Empty, Full
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from shmalloc import constants as c
@@ -142,8 +143,9 @@ class Queue(Structure):
             raise self._too_large(size, outgoing)
         if self._segment.closed:
             self._check()
-        arena, q = self._arena, self._q
+        arena, q, inside, thread = self._arena, self._q, self._inside, get_ident()
         try:
+            inside.append(thread)
             token = self._do_begin(arena.claim, self._at, self._state)
             if token < 0:
                 token = self._wait_for_place(timeout_of(block, timeout))
@@ -162,6 +164,8 @@ class Queue(Structure):
             if outgoing is not None:
                 outgoing.take_back()
             raise
+        finally:
+            inside.remove(thread)
 
     def put_nowait(self, message: Any) -> None:
         """Put without waiting: ``put(message, block=False)``."""
@@ -175,8 +179,9 @@ class Queue(Structure):
         """
         if self._segment.closed:
             self._check()
-        arena, q = self._arena, self._q
+        arena, q, inside, thread = self._arena, self._q, self._inside, get_ident()
         try:
+            inside.append(thread)
             token, length = self._do_take(arena.claim, self._at, self._state)
             if token < 0:
                 token, length = self._wait_for_message(timeout_of(block, timeout))
@@ -187,6 +192,8 @@ class Queue(Structure):
         except BaseException:
             self._give_back()
             raise
+        finally:
+            inside.remove(thread)
         return pickle.loads(data) if length & PICKLED else data
 
     def get_nowait(self) -> Any:
@@ -233,7 +240,7 @@ class Queue(Structure):
         Not while other threads are in this queue: theirs cannot be told from lost ones.
         """
         self._lost = self._is_usable()
-        if self._lost and not others_in(self, _OPERATIONS):
+        if self._lost and not others_in(self._inside):
             run, ram, life = self._arena.run, self._segment.ram, self._arena.run(own_life)
             for number in range(self.maxsize):
                 at = self._arena.engine.call(buffer_at, ram, self._q, number)
@@ -306,6 +313,3 @@ class Queue(Structure):
             f"message: {size:,} bytes; this queue takes {self.item_bytes:,}: make it with"
             f" item_bytes={size}, or put the handle of an array"
         )
-
-
-_OPERATIONS = frozenset((Queue.put.__code__, Queue.get.__code__))

@@ -246,7 +246,6 @@ class Pool(Structure):
         return {ram[at] << TOKEN_BITS | n for n, at in pairs.items() if ram[at + FR_LIFE] == life}
 
 
-
 def _open_frame(pool: bytes, handle: bytes) -> Frame:
     """The frame that another process passes on: it is ours from here on."""
     opened: Pool = Structure.open_handle(pool)

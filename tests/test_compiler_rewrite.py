@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shmalloc.compiler.integers import BOUNDS, INT64, INT_MAX, INT_MIN, SHIFTS, Range, wrap
-from shmalloc.compiler.rewrite import runnable
+from shmalloc.compiler.runnable import runnable
 from shmalloc.memory import Ram
 from support import meaning_kernels as meaning
 from support import memory_kernels as accesses

@@ -22,7 +22,7 @@ from shmalloc.compiler import codegen, link, symbols
 from shmalloc.compiler.codegen import Target
 from shmalloc.compiler.image import packed
 from shmalloc.compiler.instances import Instance, order_of, symbol_of
-from shmalloc.compiler.module import Known, Module, weight_of
+from shmalloc.compiler.module import Known, Module
 from shmalloc.compiler.reach import reached
 from shmalloc.compiler.wrappers import Shape, wrappers
 from shmalloc.parent import end_with_parent
@@ -99,7 +99,7 @@ def _halves(known: Sequence[Instance]) -> dict[Instance, int] | None:
     """
     weights: dict[str, int] = {}
     for instance in known:
-        weights[_home_of(instance)] = weights.get(_home_of(instance), 0) + weight_of(instance)
+        weights[_home_of(instance)] = weights.get(_home_of(instance), 0) + instance.form.weight
     if sum(weights.values()) < WORTH_A_CHILD:
         return None
     load, part_of = [0, 0], {}

@@ -1,4 +1,4 @@
-"""The key of an image: a digest of everything that determines its machine code.
+"""The keys of images and of rewritten kernels: digests of everything that determines the code.
 
 Bytecode, constants and lines of every kernel in the closure of its entries; the values of the
 constants that they name; the sources of the compiler and of the kinds of memory, and its version;
@@ -14,9 +14,10 @@ original.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Collection
 from functools import cache
-from importlib.util import find_spec
+from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING
@@ -45,13 +46,23 @@ def key_of(entries: Collection[Instance], made_for: str | None = None) -> str:
     state = hashlib.sha256(f"{FORMAT}|{sources()}|{machine}".encode())
     roots: list[Kernel] = []
     for entry in sorted(entries, key=order_of):
-        state.update(f"|{entry.kind.name}:{_identity(entry.function)}".encode())
+        state.update(f"|{entry.kind.name}:{identity(entry.function)}".encode())
         roots.append(entry.function)
     files = {path for entry in entries for path in entry.kind.files}
     for digest in sorted(_content(path) for path in files):
         state.update(digest)
     for digest in sorted(_digest_of(function) for function in _reached(roots)):
         state.update(digest)
+    return state.hexdigest()[:40]
+
+
+def key_of_rewritten(function: Kernel, takes_memory: bool) -> str:
+    """The key of the rewritten code (runnable.py) of a kernel and of all that it reaches."""
+    python = f"{sys.implementation.cache_tag}|{MAGIC_NUMBER.hex()}"
+    state = hashlib.sha256(f"rewritten|{FORMAT}|{sources()}|{python}|{takes_memory}".encode())
+    state.update(identity(function).encode())
+    for found in sorted(_digest_of(reached) for reached in _reached([function])):
+        state.update(found)
     return state.hexdigest()[:40]
 
 
@@ -116,7 +127,7 @@ def _text(value: object) -> str:
     """A constant, or what a name stands for, as far as it affects the code."""
     kind = type(value)
     if kind is FunctionType:
-        return _identity(value)
+        return identity(value)
     if kind is int:
         return hex(value)  # type: ignore[arg-type]  # decimal text has a limit of digits
     if kind is not bool and isinstance(value, int):
@@ -125,7 +136,7 @@ def _text(value: object) -> str:
 
 
 @cache
-def _identity(function: Kernel) -> str:
+def identity(function: Kernel) -> str:
     """One of several functions of the same name."""
     return f"{name_of(function)}:{function.__code__.co_firstlineno}"
 

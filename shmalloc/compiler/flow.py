@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
+from shmalloc.compiler.source import statements
+
 Finding = tuple[int, str]
 State = frozenset[str] | None
 
@@ -23,7 +25,8 @@ def findings(tree: ast.FunctionDef, locals_: Iterable[str]) -> list[Finding]:
 
 
 def _results(tree: ast.FunctionDef, end: State) -> Iterator[Finding]:
-    returns = [node for node in ast.walk(tree) if isinstance(node, ast.Return)]
+    returns = [node for node in statements(tree.body) if isinstance(node, ast.Return)]
+    returns.sort(key=lambda node: node.lineno)
     valued = [node for node in returns if node.value is not None]
     bare = [node for node in returns if node.value is None]
     if not valued:

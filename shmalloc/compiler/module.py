@@ -11,7 +11,6 @@ is written in the module that owns it, and declared in the others. What is inlin
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -163,12 +162,7 @@ class Module:
 def is_copied(instance: Instance) -> bool:
     """Whether each module has a copy of its own: it will be inlined."""
     function = instance.function
-    return is_hot(function) or (not is_unit(function) and weight_of(instance) < SMALL)
-
-
-def weight_of(instance: Instance) -> int:
-    """How much there is to compile, in nodes of the syntax tree."""
-    return sum(1 for _ in ast.walk(instance.form.tree))
+    return is_hot(function) or (not is_unit(function) and instance.form.weight < SMALL)
 
 
 def _attributes(function: Kernel) -> str:

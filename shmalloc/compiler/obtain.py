@@ -195,12 +195,11 @@ def name_crashes() -> None:
 
 def _compiled(entries: Sequence[Instance], tell: Tell) -> bytes:
     from shmalloc.compiler import build  # llvmlite is imported only to compile
-    from shmalloc.compiler.module import weight_of
     from shmalloc.compiler.reach import reached
 
     entries = [entry for entry in entries if _is_in_the_dialect(entry)]
     known = reached(entries)
-    expected_s = sum(weight_of(instance) for instance in known) / NODES_A_SECOND
+    expected_s = sum(instance.form.weight for instance in known) / NODES_A_SECOND
     if expected_s >= 1:
         work = f"about {expected_s:.0f} s of one idle core"
         tell(f"compiling {len(known)} kernels, on their first use only: {work}")

@@ -1,6 +1,6 @@
 """A kernel as a plain Python function that computes with int64: what interpreted engines run.
 
-``rewritten(form, resolve)`` makes from a checked kernel (types.py) a function of the same name,
+``rewritten(form)`` makes from a checked kernel (types.py) the code of a function of the same name,
 file and lines, so that breakpoints, tracebacks, coverage and the explorer's traces show the user's
 source. Its meaning is that of compiled code, to the last bit:
 
@@ -11,13 +11,11 @@ source. Its meaning is that of compiled code, to the last bit:
 - a bool becomes an int wherever the kernel uses it as one: stored, passed on, or as a result
 
 A rewritten kernel does not track its position, so that it costs nothing unless it faults.
-``entry(kernel)`` makes the function that an engine calls: it takes the arguments that compiled code
-takes, and turns an exception into a ``KernelFault`` with kernel, line and CPU.
+``entry(kernel)`` makes of one the function that an engine calls: it takes the arguments that
+compiled code takes, and turns an exception into a ``KernelFault`` with kernel, line and CPU.
 
-    runnable(function)      the rewritten kernel, its callees too: made once for each process
-    entry(runnable(f))      the same for callers that are no kernels
-
-What it does not do: check the dialect (``analyse`` does), know a memory or an engine.
+What it does not do: check the dialect (``analyse`` does), find and keep what a kernel calls
+(runnable.py), know a memory or an engine.
 """
 
 from __future__ import annotations
@@ -26,12 +24,11 @@ import ast
 import builtins
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from shmalloc.compiler.integers import BOOL, INT64, INT_MAX, INT_MIN
-from shmalloc.compiler.kinds import ANY
 from shmalloc.compiler.rewrite_expressions import (
     HELPERS,
     Expressions,
@@ -42,8 +39,8 @@ from shmalloc.compiler.rewrite_expressions import (
     type_of,
     wrapped,
 )
-from shmalloc.compiler.types import Form, Type, analyse
-from shmalloc.dialect import Kernel, caller_index, is_kernel
+from shmalloc.compiler.types import Form, Type
+from shmalloc.dialect import Kernel, caller_index
 from shmalloc.errors import (
     ArithmeticFault,
     ExpectationFault,
@@ -51,9 +48,6 @@ from shmalloc.errors import (
     MisuseError,
     OutsideFault,
 )
-
-# What a callee is bound to, from the kernel or primitive and whether it is given a memory.
-Resolve = Callable[[Kernel, bool], Callable[..., Any]]
 
 _MARK = ".kernel"  # in the globals of each rewritten kernel: its full name
 FAULTS = (
@@ -63,32 +57,17 @@ FAULTS = (
 )  # what a rewritten kernel and its memory raise for a fault
 
 
-def runnable(function: Kernel, takes_memory: bool = True) -> Kernel:
-    """``function`` rewritten, with all that it calls; a primitive does not change.
+def rewritten(form: Form) -> tuple[CodeType, dict[str, tuple[Kernel, bool]]]:
+    """The code of ``form``'s function with the arithmetic of compiled code.
 
-    Raises ``DialectError`` for what is not in the dialect.
+    And by each name that it calls: what, and whether that is given a memory.
     """
-    return _runnable(function, takes_memory) if is_kernel(function) else function
-
-
-@functools.cache
-def _runnable(function: Kernel, takes_memory: bool) -> Kernel:
-    return rewritten(analyse(function, ANY if takes_memory else None), runnable)
-
-
-def forget() -> None:
-    """Forget all rewritten kernels."""
-    _runnable.cache_clear()
-
-
-def rewritten(form: Form, resolve: Resolve) -> Kernel:
-    """``form``'s function with the arithmetic of compiled code.
-
-    ``resolve`` is asked once for each kernel and primitive that it calls.
-    """
-    function = form.function
     body = _Statements(form)
-    code = _compiled(form, body.block(form.tree.body))
+    return _compiled(form, body.block(form.tree.body)), body.callees
+
+
+def linked(function: Kernel, code: CodeType, callees: Mapping[str, Callable[..., Any]]) -> Kernel:
+    """``function``, rewritten to ``code``, which calls ``callees``."""
     namespace: dict[str, Any] = {
         "__name__": function.__module__,
         "__builtins__": builtins,
@@ -98,8 +77,7 @@ def rewritten(form: Form, resolve: Resolve) -> Kernel:
     for known in function.__code__.co_names:  # constants, too: a debugger is asked for them
         if known in function.__globals__:
             namespace[known] = function.__globals__[known]
-    for known, (callee, takes_memory) in body.callees.items():
-        namespace[known] = resolve(callee, takes_memory)
+    namespace |= callees
     made = FunctionType(code, namespace, function.__name__)
     made.__doc__ = function.__doc__
     made.__wrapped__ = function  # type: ignore[attr-defined]

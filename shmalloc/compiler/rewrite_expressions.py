@@ -20,6 +20,7 @@ from typing import Any
 
 from shmalloc import words
 from shmalloc.compiler import integers
+from shmalloc.compiler.digest import identity
 from shmalloc.compiler.integers import BOOL, BOUNDS, INT64, INT_MAX, INT_MIN, SHIFTS, Range
 from shmalloc.compiler.kinds import Kind
 from shmalloc.compiler.types import Form, Type
@@ -258,9 +259,11 @@ class Expressions:
             method = ast.Attribute(value=arguments[0], attr=METHODS[callee], ctx=ast.Load())
             ast.copy_location(method, node.func)
             return ast.Call(func=method, args=arguments[1:], keywords=[]), _range_of(node)
-        known = f".{callee.__module__}.{callee.__qualname__}.{id(callee)}"
+        known = f".{identity(callee)}"
         if isinstance(node.func, ast.Name):
             known = node.func.id
+        while self.callees.get(known, (callee,))[0] is not callee:
+            known += "'"  # of a module of the same name
         self.callees[known] = callee, bool(node.args) and isinstance(type_of(node.args[0]), Kind)
         return call(known, *arguments), _range_of(node)
 

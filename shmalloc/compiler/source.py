@@ -14,6 +14,7 @@ import ast
 import linecache
 import marshal
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
 from typing import TypeVar
@@ -63,37 +64,44 @@ def tree_of(function: Kernel) -> ast.FunctionDef:
     found = _file_of(function).trees.get(_key_of(function))
     if found is None:
         raise _changed(function)
-    if _is_deep(found):
+    try:
+        return copied(found, DEEPEST)
+    except _TooDeepError:
         raise DialectError(
             f"{place_of(function, function.__code__.co_firstlineno)}: kernel"
             f" {function.__qualname__}: nested more than {DEEPEST} levels deep, where each operator"
             " and each elif is a level; make parts of it kernels"
-        )
-    return copied(found)
+        ) from None
 
 
-def _is_deep(tree: ast.AST) -> bool:
-    """Whether some node lies more than ``DEEPEST`` levels below ``tree``."""
-    level = [tree]
-    for _ in range(DEEPEST + 1):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-    return bool(level)
+class _TooDeepError(Exception):
+    """Some node lies too far below the root of a tree."""
 
 
 Tree = TypeVar("Tree", bound=ast.AST)
+_SHARED = frozenset((int, str, bool, type(None), ast.Load, ast.Store))
 
 
-def copied(tree: Tree) -> Tree:
-    """A copy of a tree; what its nodes hold besides nodes is shared."""
-    made = type(tree).__new__(type(tree))  # not called: its arguments are for the first copy
-    made.__dict__.update({name: _copied(part) for name, part in tree.__dict__.items()})
+def copied(tree: Tree, levels: int = 2 * DEEPEST) -> Tree:
+    """A copy of a tree of at most so many levels below its root.
+
+    What its nodes hold besides nodes is shared, and so are nodes that hold nothing: ``Load()``.
+    """
+    if levels < 0:
+        raise _TooDeepError
+    made = tree.__new__(type(tree))  # not called: its arguments are for the first copy
+    parts = made.__dict__
+    for name, part in tree.__dict__.items():
+        if type(part) is list:
+            parts[name] = [
+                copied(one, levels - 1) if isinstance(one, ast.AST) and one._attributes else one
+                for one in part
+            ]
+        elif type(part) not in _SHARED and isinstance(part, ast.AST):
+            parts[name] = copied(part, levels - 1)
+        else:
+            parts[name] = part
     return made
-
-
-def _copied(value: object) -> object:
-    if isinstance(value, ast.AST):
-        return copied(value)
-    return [_copied(part) for part in value] if isinstance(value, list) else value
 
 
 def require_current(function: Kernel) -> None:
@@ -139,7 +147,7 @@ def _read(lines: list[str], filename: str) -> _File:
         code = compile(text, filename, "exec", dont_inherit=True)
     except SyntaxError:  # it is being edited: no function of it is found
         return made
-    for node in ast.walk(whole):
+    for node in statements(whole.body):
         if isinstance(node, ast.FunctionDef):
             first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
             made.trees[node.name, first] = node
@@ -149,6 +157,16 @@ def _read(lines: list[str], filename: str) -> _File:
         made.codes.update(((c.co_name, c.co_firstlineno), c) for c in inner)
         todo += inner
     return made
+
+
+def statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement in ``body`` and in the bodies of its statements, in no certain order."""
+    todo = list(body)
+    while todo:
+        node = todo.pop()
+        yield node
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            todo += getattr(node, field, ())
 
 
 def _meaning(code: CodeType) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ import ast
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from shmalloc.compiler import source
@@ -57,6 +58,11 @@ class Form:
     def numbers(self) -> tuple[str, ...]:
         """The arguments after the memory."""
         return self.params[1:] if self.takes_memory else self.params
+
+    @cached_property
+    def weight(self) -> int:
+        """How much there is to compile, in nodes of the syntax tree."""
+        return sum(1 for _ in ast.walk(self.tree))
 
 
 _forms: dict[tuple[Kernel, Kind | None], Form] = {}
@@ -112,28 +118,28 @@ class _Typer:
             self.variables[read.params[0]] = kind
         self.results: list[tuple[ast.Return, Type]] = []
         self.stops = False
+        self._again = False  # whether a type has changed that was used already
+        self._guessed: set[str] = set()  # names that were read before a statement gave them a type
 
     def _refused(self, node: ast.AST, text: str) -> DialectError:
         place = source.place_of(self.function, getattr(node, "lineno", self.tree.lineno))
         return DialectError(f"{place}: kernel {self.function.__qualname__}: {text}")
 
     def form(self) -> Form:
-        """Types flow forward, and a variable only ever widens from bool to int: twice is enough."""
-        self._variables()
-        self.results.clear()
-        self._block(self.tree.body)
+        """Types flow forward, and a variable only ever widens from bool to int.
+
+        So one walk is enough, unless a use came before a type: a loop jumps back, or the variable
+        widened behind it.
+        """
+        self._again = True
+        while self._again:
+            self._again = False
+            self.results.clear()
+            self._block(self.tree.body)
         result = self._result()
         return Form(
             self.function, self.kind, self.tree, self.params, self.variables, result, self.stops
         )
-
-    def _variables(self) -> None:
-        """Widen variables until no statement changes one."""
-        before: dict[str, Type] | None = None
-        while before != self.variables:
-            before = dict(self.variables)
-            self.results.clear()
-            self._block(self.tree.body)
 
     def _result(self) -> Type:
         types = [found for node, found in self.results]
@@ -184,10 +190,12 @@ class _Typer:
             raise self._refused(value, text)
         if known is None or known == given:
             self.variables[target.id] = given
+            self._again |= known is None and target.id in self._guessed
         elif isinstance(known, Kind) or isinstance(given, Kind):
             raise self._refused(value, f"{target.id} is a memory here and something else elsewhere")
         else:
             self.variables[target.id] = "int"
+            self._again |= known != "int"
         target.type = self.variables[target.id]  # type: ignore[attr-defined]
 
     def _do_AugAssign(self, node: ast.AugAssign) -> None:
@@ -247,7 +255,10 @@ class _Typer:
         return "bool" if isinstance(node.value, bool) else "int"
 
     def _on_Name(self, node: ast.Name) -> Type:
-        return self.variables.get(node.id, "bool")  # an unknown one can only widen
+        known = self.variables.get(node.id)
+        if known is None:
+            self._guessed.add(node.id)
+        return known or "bool"  # an unknown one can only widen
 
     def _on_BinOp(self, node: ast.BinOp) -> Type:
         left, right = self._number(node.left), self._number(node.right)

@@ -12,7 +12,8 @@ from functools import partial
 from threading import get_ident
 from typing import Any
 
-from shmalloc.compiler.rewrite import entry, runnable
+from shmalloc.compiler.rewrite import entry
+from shmalloc.compiler.runnable import runnable
 from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.engine.registry import Progress, no_kernel
 from shmalloc.errors import MisuseError

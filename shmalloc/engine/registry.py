@@ -89,11 +89,11 @@ def forget() -> None:
 
     Compiled kernels do not change.
     """
-    from shmalloc.compiler import check, digest, rewrite, scope, types
+    from shmalloc.compiler import check, digest, runnable, scope, types
 
     check.forget()
     digest.forget()
     scope.forget()
     types.forget()
-    rewrite.forget()
+    runnable.forget()
     _engines.pop("interpreted", None)

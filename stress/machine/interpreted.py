@@ -19,7 +19,8 @@ from greenlet import getcurrent, greenlet
 
 from shmalloc import words as words_module
 from shmalloc.compiler.integers import Trap, wrap
-from shmalloc.compiler.rewrite import placed, runnable
+from shmalloc.compiler.rewrite import placed
+from shmalloc.compiler.runnable import runnable
 from shmalloc.compiler.runtime import FAULT_NUMBERS
 from shmalloc.dialect import Kernel
 from shmalloc.engine import ops

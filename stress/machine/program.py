@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from shmalloc.compiler.kinds import ANY
-from shmalloc.compiler.rewrite import entry, runnable
+from shmalloc.compiler.rewrite import entry
+from shmalloc.compiler.runnable import result_of, runnable
 from shmalloc.compiler.source import place_of
-from shmalloc.compiler.types import analyse
 from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.memory import Ram, WordError
@@ -188,7 +187,7 @@ def require_results(program: Program) -> None:
     for name, kernel in (*(("threads", thread) for thread in program.threads), *watchers):
         if not is_kernel(kernel):
             continue
-        result = analyse(kernel, ANY).result
+        result = result_of(kernel)
         if isinstance(result, int):
             text = f"{name}: {kernel.__qualname__} returns several results; return one number"
             raise MisuseError(text)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shmalloc import constants as c
-from shmalloc.compiler.rewrite import runnable
+from shmalloc.compiler.runnable import runnable
 from shmalloc.kernels.reporting import claim_at
 from shmalloc.memory import Ram, aligned_words
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shmalloc.compiler.rewrite import runnable
+from shmalloc.compiler.runnable import runnable
 from shmalloc.dialect import closure_of
 from shmalloc.memory import Ram
 from stress.machine.site import Site

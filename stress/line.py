@@ -16,7 +16,9 @@ from stress import shell
 PROGRAM = "shmstress"
 COMMANDS = ("run", "explore", "replay", "crash")  # what the process of a round performs
 SWITCHES = frozenset(("paths", "prealloc", "races", "resume", "full", "sites", "list"))
-SWITCHES |= frozenset(("all-failures", "dry-run", "original", "symmetry", "systematic", "table"))
+SWITCHES |= frozenset(
+    ("all-failures", "dry-run", "original", "symmetry", "systematic", "table", "native", "real")
+)
 Value = str | bool
 
 

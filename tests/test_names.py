@@ -34,6 +34,7 @@ ALIASES = {
     "stress.explorer.dpor.search": "dpor_search",
     "stress.explorer.strategies.dfs": "dfs_search",
     "stress.jitter.state": "jitter_state",
+    "stress.gates.state": "gate_state",
     "stress.linearize.result": "lin",
     "stress.litmus.cells": "litmus_cells",
     "stress.oracles.histories": "histories",

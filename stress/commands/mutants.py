@@ -47,6 +47,7 @@ STAGE_S = 20.0
 @engine("explorer", CHOICES, help="The hunter: the explorer, a native run, or both.")
 @duration("Time for each hunt", unset="the mutant's own, mostly 1m")
 @option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
+@option("--real", is_flag=True, help="Make each token happen in real processes: one more column.")
 @database()
 @json_file()
 @exports("junit", "ktap", "markdown")
@@ -105,6 +106,7 @@ def command(
     engine: str,
     seconds: float | None,
     original: bool,
+    real: bool,
     db: str | None,
     json: str | None,
     exports: dict[str, str | None],
@@ -151,7 +153,7 @@ def command(
             hunted = [mutant.name for mutant in mutants for _ in engines]
             _hunt(
                 [] if original else hunted,
-                lambda root: hunt_all(mutants, root, engines, seconds, original),
+                lambda root: hunt_all(mutants, root, engines, seconds, original, real),
                 results,
                 recording,
                 progress,

@@ -13,12 +13,16 @@ import click
 from shmalloc.errors import MisuseError
 from stress.options import PROGRAMS as PROGRAM_NAMES
 from stress.options import command as as_command
+from stress.options import duration, exports, html_file, option
 from stress.options import engine as engine_option
-from stress.options import exports, html_file, option
 from stress.verdict import Verdict
 
 if TYPE_CHECKING:
     from stress.machine.program import Program
+    from stress.report.exports import Exports
+
+
+REPEAT_S = 10.0
 
 
 def root_beside(text: str, token: str) -> str | None:
@@ -90,6 +94,24 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
     return load_program(target, folders)
 
 
+def _natively(
+    program: Program, token: str, repeat: int | None, seconds: float, files: Exports
+) -> int:
+    """Make it happen; FAILED if it did."""
+    from stress.gates.report import lines_of
+    from stress.gates.verdict import realize
+    from stress.gates.wild import play
+
+    made = realize(program, token)
+    for line in lines_of(made):
+        click.echo(line, err=files.aside)
+    if repeat is not None:
+        click.echo(play(program, repeat, seconds), err=files.aside)
+    if made.happened:
+        return files.exit_code(Verdict.FAILED)
+    return (Verdict.VACUOUS if made.plan.unforced else Verdict.ERROR).exit_code
+
+
 @as_command("replay")
 @click.argument("token", metavar="TOKEN|FILE")
 @option(
@@ -107,6 +129,19 @@ def _program(target: str, root: str | None, named: str | None) -> Program:
     help="The program, if the token does not say where it is.",
 )
 @engine_option("interpreted")
+@option(
+    "--native",
+    is_flag=True,
+    help="Make the schedule happen in real processes, held at gates, and audit their memory.",
+)
+@option(
+    "--repeat",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="With --native: also run N times without gates, and count how often it happens.",
+)
+@duration("Time for --repeat", unset="10s")
 @option("--paths", is_flag=True, help="Show the calls that led to each step.")
 @html_file()
 @exports("perfetto")
@@ -115,28 +150,36 @@ def command(
     root: str | None,
     program: str | None,
     engine: str,
+    native: bool,
+    repeat: int | None,
+    seconds: float | None,
     paths: bool,
     html: str | None,
     exports: dict[str, str | None],
 ) -> int:
     """Run the schedule of TOKEN, or of the first token in FILE, once more and show each step.
 
-    Kernels run in plain Python, so that breakpoint() in a kernel works.
+    Kernels run in plain Python, so that breakpoint() in a kernel works. With --native they run
+    compiled, a process for each CPU, and each process is held where the schedule leaves it; the
+    check of the program then judges the real memory.
 
     Exit codes: 1 it fails again; 0 it does not fail, and the kernels have changed; 3 it does not
-    fail, although nothing has changed; 4 usage.
+    fail, although nothing has changed; 4 usage; 5 gates cannot make the schedule happen.
     """
     from stress.explorer.replay import replay
     from stress.explorer.token import Token
     from stress.report.exports import Exports
     from stress.report.perfetto import perfetto
 
+    if repeat is not None and not native:
+        raise MisuseError("repeat: it counts runs in real processes; add --native")
     files = Exports(exports, html=html)
     found = find_token(token)
     parsed = Token.parse(found)
-    again = replay(
-        _program(parsed.target, root or root_beside(token, found), program), str(parsed), engine
-    )
+    chosen = _program(parsed.target, root or root_beside(token, found), program)
+    if native:
+        return _natively(chosen, str(parsed), repeat, seconds or REPEAT_S, files)
+    again = replay(chosen, str(parsed), engine)
     click.echo(again.report(paths=paths), err=files.aside)
     if again.failure is None:
         files.page(html, None)

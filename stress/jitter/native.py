@@ -25,47 +25,47 @@ SIGKILL = 9
 
 
 # --- the state, and a ring: words without a check ------------------------------------------------
-def _no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
+def no_fault(code: Code, memory: Registers, what: int, index: str) -> None:
     """The hooks divide by nothing that could be zero; if they did, this process is no use."""
     code.do("call void @llvm.trap()")
     code.end("unreachable")
 
 
-def _word(code: Code, memory: Registers, index: int | str) -> str:
+def word_at(code: Code, memory: Registers, index: int | str) -> str:
     return code.word(memory["base"], str(index))
 
 
-def _get(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(_word(code, memory, arguments[0]))
+def get_word(code: Code, memory: Registers, arguments: list[str]) -> str:
+    return code.load(word_at(code, memory, arguments[0]))
 
 
-def _set(code: Code, memory: Registers, arguments: list[str]) -> None:
-    code.store(arguments[1], _word(code, memory, arguments[0]))
+def set_word(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.store(arguments[1], word_at(code, memory, arguments[0]))
 
 
-def _called(code: Code, name: str, arguments: str = "") -> str:
+def called(code: Code, name: str, arguments: str = "") -> str:
     """Call a function of the C library that returns an int."""
     return code.op(f"call i32 {code.op(imported(name))}({arguments})")
 
 
 def _die(code: Code, memory: Registers, arguments: list[str]) -> None:
     """To ourselves: it does not return to this code."""
-    _called(code, "kill", f"i32 {_called(code, 'getpid')}, i32 {SIGKILL}")
+    called(code, "kill", f"i32 {called(code, 'getpid')}, i32 {SIGKILL}")
 
 
 def _yield_core(code: Code, memory: Registers, arguments: list[str]) -> None:
-    _called(code, "sched_yield")
+    called(code, "sched_yield")
 
 
-def _nap(code: Code, memory: Registers, arguments: list[str]) -> None:
-    time = _word(code, memory, jitter_state.TIMESPEC)
+def nap(code: Code, memory: Registers, arguments: list[str]) -> None:
+    time = word_at(code, memory, jitter_state.TIMESPEC)
     code.store("0", time)
-    code.store(arguments[0], _word(code, memory, jitter_state.TIMESPEC + 1))
-    _called(code, "nanosleep", f"ptr {time}, ptr null")
+    code.store(arguments[0], word_at(code, memory, jitter_state.TIMESPEC + 1))
+    called(code, "nanosleep", f"ptr {time}, ptr null")
 
 
 def _ring_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
-    return [code.op(f"load ptr, ptr {_word(code, memory, jitter_state.RING)}, align 8")]
+    return [code.op(f"load ptr, ptr {word_at(code, memory, jitter_state.RING)}, align 8")]
 
 
 @scheduler
@@ -76,9 +76,9 @@ def pauses(jitter: Any, count: int) -> None:
 
 FILES = (__file__, jitter_state.__file__)
 STATE = Kind("jitter_state", ("base",), {
-    "getitem": _get, "setitem": _set, "relax": words.pause, "die": _die, "spin": pauses,
-    "yield_core": _yield_core, "nap": _nap, "clock": words.clock, "ring_of": _ring_of,
-}, _no_fault, files=FILES)  # fmt: skip
+    "getitem": get_word, "setitem": set_word, "relax": words.pause, "die": _die, "spin": pauses,
+    "yield_core": _yield_core, "nap": nap, "clock": words.clock, "ring_of": _ring_of,
+}, no_fault, files=FILES)  # fmt: skip
 STATE.memories["ring_of"] = STATE
 
 
@@ -111,7 +111,7 @@ def _state_of(code: Code, memory: Registers, arguments: list[str]) -> list[str]:
 
 
 def _peeked(code: Code, memory: Registers, arguments: list[str]) -> str:
-    return code.load(_word(code, memory, arguments[0]))
+    return code.load(word_at(code, memory, arguments[0]))
 
 
 def _noting(name: str, operands: slice, at: int) -> Emitter:

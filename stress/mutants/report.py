@@ -12,7 +12,16 @@ from rich.table import Table
 from shmalloc import __version__
 from shmalloc.invariants import BY_NAME
 from stress.mutants import MUTANTS
-from stress.mutants.runner import ENGINES, EXPECTED, FOUND, NATIVE, ORIGINAL, SURVIVED, Hunted
+from stress.mutants.runner import (
+    ENGINES,
+    EXPECTED,
+    EXPLORER,
+    FOUND,
+    NATIVE,
+    ORIGINAL,
+    SURVIVED,
+    Hunted,
+)
 from stress.report.environment import environment
 from stress.tables import grid, show
 from stress.verdict import Verdict, worst
@@ -21,6 +30,7 @@ SCHEMA = 1
 FEW = 8  # results that are told in words; of more the JSON document has the words
 COLUMNS = ("mutant", "found by", "kind", "schedules", "seconds", "preemptions")
 NUMBERS = COLUMNS[3:]
+AFTER = {EXPLORER: "in real processes", NATIVE: "explained"}  # the column of ``Hunted.after``
 NATIVE_COLUMNS = (0, 1, 2, 4)  # a native run counts no schedules and has no trace to shrink
 
 
@@ -72,13 +82,14 @@ def plain_rows(results: Sequence[Hunted], engine: str) -> tuple[list[str], list[
     """Columns and rows of one engine without tokens: those go with the kernels."""
     columns = NATIVE_COLUMNS if engine == NATIVE else range(len(COLUMNS))
     rows = []
+    followed = any(result.after for result in results if result.engine == engine)
     for result in results:
         if result.engine == engine:
             cells = list(row(result))
             if result.outcome != FOUND:
                 cells[1] = f"{result.outcome}: {result.note}"
-            rows.append([cells[i] for i in columns])
-    return [COLUMNS[i] for i in columns], rows
+            rows.append([cells[i] for i in columns] + [result.after] * followed)
+    return [COLUMNS[i] for i in columns] + [AFTER[engine]] * followed, rows
 
 
 def last_lines(results: Sequence[Hunted]) -> list[str]:
@@ -102,7 +113,8 @@ def in_words(result: Hunted) -> list[str]:
     if mutant:
         lines.append(f"  it violates {BY_NAME[mutant.invariant]}")
     lines.append(f"  found by {result.by} in {result.seconds:.1f} s: {result.kind}")
-    return [*lines, *(f"    {line}" for line in result.cause.splitlines())]
+    lines += [f"    {line}" for line in result.cause.splitlines()]
+    return [*lines, *([f"  {AFTER[result.engine]}: {result.after}"] if result.after else ())]
 
 
 def sums(results: Sequence[Hunted], engine: str) -> list[str]:
@@ -123,6 +135,10 @@ def sums(results: Sequence[Hunted], engine: str) -> list[str]:
     line = f"{engine}: {found} of {len(real)} found"
     if unseen:
         line += f", {unseen} of them need not be"
+    followed = [result for result in real if result.after]
+    if followed:
+        done = sum(result.after.startswith("yes") for result in followed)
+        line += f"; {AFTER[engine]}: {done} of {len(followed)}"
     equivalent = len(results) - len(real)
     if equivalent:
         line += f"; {equivalent} more are equivalent"

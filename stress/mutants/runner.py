@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shmalloc.invariants import name_of
 from stress.crash.allocator import case_names
+from stress.explorer.token import VERSION
 from stress.mutants.mutant import CRASH, Mutant, programs_of
 from stress.mutants.tree import ChildError, build, run_python
 from stress.programs import PROGRAMS
+from stress.quantities import counted
 from stress.verdict import Verdict
 
 EXPLORER, NATIVE = "explorer", "native"
@@ -47,6 +49,7 @@ class Hunted:
     token: str = ""
     note: str = ""
     cause: str = field(default="", compare=False)
+    after: str = field(default="", compare=False)  # what became of the finding (``real_after``)
 
     @property
     def verdict(self) -> Verdict:
@@ -73,14 +76,22 @@ def code_name(kind: str, code: int) -> str:
 
 
 def hunt_mutant(
-    mutant: Mutant, root: Path, engines: Iterable[str], seconds: float | None
+    mutant: Mutant,
+    root: Path,
+    engines: Iterable[str],
+    seconds: float | None,
+    real: bool = False,
 ) -> Iterator[Hunted]:
-    """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget."""
+    """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget.
+
+    ``real``: what the explorer finds is made to happen in real processes.
+    """
     build(root, mutant)
     budget = seconds or mutant.budget_s
     missed = EXPECTED if mutant.equivalent else SURVIVED
     if EXPLORER in engines:
-        yield _explored(mutant.name, root, mutant.programs, budget, missed)
+        explored = _explored(mutant.name, root, mutant.programs, budget, missed)
+        yield replace(explored, after=real_after(root, explored)) if real else explored
     if NATIVE in engines:
         if mutant.workloads:
             if mutant.patient:
@@ -88,6 +99,19 @@ def hunt_mutant(
             yield _stressed(mutant.name, root, run_of(mutant), budget, missed)
         else:
             yield Hunted(mutant.name, NATIVE, EXPECTED, note=mutant.unseen)
+
+
+def real_after(root: Path, hunted: Hunted) -> str:
+    """What real processes in the copy make of a token: ``yes, 0.09 s, 2 gates``, or why not."""
+    if hunted.outcome != FOUND or not hunted.token.startswith(f"{VERSION}/"):
+        return "no token" if hunted.outcome == FOUND else ""
+    arguments = ["-m", "stress.mutants.made_real", hunted.token]
+    document = _document(root, arguments, COMPILE_S, codes=(0,))
+    if isinstance(document, str):
+        return f"trouble: {document}"
+    if not document["happened"]:
+        return f"no: {document['note']}"
+    return f"yes, {document['seconds']:.2f} s, {counted(document['gates'], 'gate')}"
 
 
 def run_of(mutant: Mutant) -> tuple[str, ...]:
@@ -211,10 +235,11 @@ def hunt_all(
     engines: Iterable[str],
     seconds: float | None,
     original: bool,
+    real: bool = False,
 ) -> Iterator[Hunted]:
     """Hunt all of them, one process at a time; each result comes as soon as it is known."""
     if original:
         yield from hunt_original(mutants, root, engines, seconds)
         return
     for mutant in mutants:
-        yield from hunt_mutant(mutant, root, engines, seconds)
+        yield from hunt_mutant(mutant, root, engines, seconds, real)

@@ -48,7 +48,7 @@ FLOORS = (
     ("stress.explorer.dpor",),
     ("stress.explorer", "stress.explorer.report"),
     ("stress.explorer.explore", "stress.explorer.replay"),
-    ("stress.crash", "stress.linearize", "stress.hypothesis"),
+    ("stress.crash", "stress.linearize", "stress.hypothesis", "stress.gates"),
     ("stress.check",),
     ("stress.run",),
     ("stress.records",),

@@ -12,7 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from shmalloc.compiler.rewrite import placed, runnable
+from shmalloc.compiler.rewrite import placed
+from shmalloc.compiler.runnable import runnable
 from shmalloc.engine import ops
 from shmalloc.errors import KernelFault
 from shmalloc.memory import Unexpected, WordError

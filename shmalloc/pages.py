@@ -19,6 +19,7 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc import cpus
 from shmalloc.bound import OWNER_LIMIT, THIS_PROCESS, Bound, Builtin
+from shmalloc.busy_ranges import why_busy
 from shmalloc.checked import check_seconds, checked_place
 from shmalloc.descriptor_text import MIGRATETYPES
 from shmalloc.errors import MisuseError, OutOfMemoryError
@@ -316,7 +317,7 @@ class PageOperations(Bound):
         """
         if not self.segment.geometry.reporting:
             raise MisuseError(
-                "report_free: this arena keeps its lists in free pages; create it with"
+                "report_free: free pages of this arena are not reported; create it with"
                 " reporting=True and a link_store other than 'page'"
             )
         blocks = pageblocks(self.segment)
@@ -357,12 +358,15 @@ class PageOperations(Bound):
         start = self.check_int("start", start, 0, pages - 1)
         end = self.check_int("end", end, start + 1, pages)
         result = self.run(kernel, start, end, *more)
-        asked = f"{kernel.__name__}({start}, {end})"
+        method = kernel.__name__.removesuffix("" if kernel in _RANGES_OF_PAGES else "_range")
+        asked = f"{method}({start}, {end})"
         if result == c.E_INVAL:
             block = 1 << self.segment.geometry.pageblock_order
             whole = f"use multiples of {block} pages as start and end"
             cure = "" if kernel in _RANGES_OF_PAGES else f", and whole pageblocks: {whole}"
             raise MisuseError(f"{asked}: the pages must lie in one zone{cure}")
+        if result == c.E_BUSY:
+            raise MisuseError(f"{asked}: {why_busy(self.segment, start, end)}")
         if result < 0:
             raise self.refused(result, asked)
         return result

@@ -19,7 +19,7 @@ def why_busy(segment: Segment, start: int, end: int) -> str:
     at = segment.layout.at["blocks"]
     for first in range(start // block, -(-end // block)):
         if segment.ram[at + first] & c.MT_MASK == c.MT_ISOLATE:
-            return f"the pageblock at pfn {first * block} is isolated; whoever did that ends it"
+            return f"the pageblock at pfn {first * block} is isolated; its isolator can end that"
     seen_from = start >> segment.geometry.max_order << segment.geometry.max_order
     # The head of a block may lie in front of the range, though not of the largest block around.
     used = np.flatnonzero(states_of(segment.ram, segment.layout, seen_from, end) != c.T_FREE)

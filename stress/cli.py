@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "check": "Check the programs that a change can have broken.",
         "explore": "Try the schedules of programs until one fails.",
         "replay": "Run a failing schedule again, line by line.",
+        "bisect": "Find the commit that brought a failing schedule.",
         "crash": "Kill a process before each of its writes and check that others recover.",
         "run": "Run workloads in many processes and check them with oracles and audits.",
         "soak": "Run rounds of all of these for hours, and record what is found.",

@@ -54,7 +54,7 @@ FLOORS = (
     ("stress.records",),
     ("stress.report", "stress.report.page", "stress.report.suites"),
     ("stress.top", "stress.metrics"),
-    ("stress.litmus", "stress.mutants"),
+    ("stress.litmus", "stress.mutants", "stress.bisect"),
     ("stress.soak",),
     ("stress.options",),
     ("stress.commands",),

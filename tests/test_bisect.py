@@ -162,6 +162,22 @@ def test_a_program_that_is_newer_than_the_bug_judges_every_commit(tmp_path: Path
     assert "commit 2 (" in done.stdout
 
 
+def test_the_commit_that_mended_a_failure_is_found_too(tmp_path: Path) -> None:
+    made = Repository(tmp_path)
+    file = tmp_path / "counter.py"
+    tokens = []
+    for number in range(6):
+        file.write_text(PROGRAM.format(step=1, body=BAD_BODY if number < 4 else GOOD_BODY))
+        tokens += [token_in(file)] if number == 0 else []
+        (tmp_path / "notes").write_text(f"{number}\n")
+        made.commit(f"commit {number}")
+    first, last = made.commits[0], made.commits[-1]
+    done = bisected(made, tokens[0], "--good", last, "--bad", first)
+    assert done.returncode == 0, done.stderr
+    assert "the first commit that passes is" in done.stdout
+    assert "commit 4 (" in done.stdout
+
+
 def test_only_skipped_commits_left_are_listed(tmp_path: Path) -> None:
     made = Repository(tmp_path)
     file = tmp_path / "counter.py"

@@ -38,6 +38,9 @@ class Checkout:
         """Begin; HEAD is the first commit to judge, unless ``found`` is known at once."""
         self._look(self._git("bisect", "start", bad, good))
 
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        return self._git("rev-list", "--max-count=1", f"{newer}..{older}") == "" and older != newer
+
     def mark(self, verdict: str) -> None:
         """Say GOOD, BAD or SKIP of HEAD; HEAD is the next one, unless it is over."""
         self._look(self._git("bisect", verdict, may_fail=verdict == SKIP))

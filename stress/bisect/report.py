@@ -31,14 +31,16 @@ def text_of(made: Bisection) -> str:
     """The result: the commit, and its schedule before and after."""
     judged = f"{counted(len(made.judged), 'commit')} judged of {made.commits + 1}"
     skipped = f", {made.skipped} of them skipped" if made.skipped else ""
+    does = "passes" if made.mended else "fails"
     if made.found is None:
         left = "\n".join(f"  {commit}" for commit in made.left)
-        return f"The first commit that fails is one of these ({judged}{skipped}):\n{left}\n"
+        return f"The first commit that {does} is one of these ({judged}{skipped}):\n{left}\n"
+    did = "fails" if made.mended else "passes"
     before = made.before or "  the program cannot run there\n"
     return (
-        f"\nbefore it, the schedule passes:\n\n{before}\n"
-        f"from it on, the schedule fails:\n\n{made.after}\n"
-        f"the first commit that fails is {made.found.line} ({judged}{skipped})\n"
+        f"\nbefore it, the schedule {did}:\n\n{before}\n"
+        f"from it on, the schedule {does}:\n\n{made.after}\n"
+        f"the first commit that {does} is {made.found.line} ({judged}{skipped})\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""From a token and two commits to the commit that brought its failure.
+"""From a token and two commits to the commit that brought its failure, or the one that mended it.
 
 The ends are judged first: a good commit that fails, or a bad one that passes, is an error of the
 question. Then git chooses commits (checkout.py), and each is judged in a process of its own that
@@ -23,7 +23,9 @@ from stress.bisect import judge
 from stress.bisect.checkout import BAD, GOOD, SKIP, Checkout
 
 PATIENCE_S = 120.0  # for a process that judges, besides the time of its search
+# What git is told: its good commits are the older ones, and it looks for the first other one.
 MARKS = {judge.FAILS: BAD, judge.PASSES: GOOD, judge.ABSENT: SKIP}
+MARKS_OF_MEND = {judge.FAILS: GOOD, judge.PASSES: BAD, judge.ABSENT: SKIP}
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,14 @@ class Judged:
 class Bisection:
     """``found``: the commit that brought the failure, None if only skipped ones are ``left``.
 
-    ``before``, ``after``: the schedule that fails at ``found``, line by line, at the last good
-    commit and at ``found``.
+    ``mended``: it ended the failure, for ``good`` is the later commit. ``before``, ``after``: a
+    schedule that fails on one side of ``found``, line by line, at its parent and at ``found``.
     """
 
     token: str
     good: str
     bad: str
+    mended: bool
     commits: int
     judged: list[Judged] = field(default_factory=list)
     found: Judged | None = None
@@ -84,19 +87,29 @@ class Walk:
         """Raises ``MisuseError`` if the ends do not differ as they should."""
         here = self._checkout
         good, bad = here.commit(good), here.commit(bad)
-        made = Bisection(self._token, good, bad, here.count(good, bad))
+        mended = here.is_ancestor(bad, good)
+        older, newer = (bad, good) if mended else (good, bad)
+        made = Bisection(self._token, good, bad, mended, here.count(older, newer))
         for commit, wanted in ((good, judge.PASSES), (bad, judge.FAILS)):
             here.go(commit)
             self._require(self._next(made, commit), wanted)
-        here.start(bad, good)
+        here.start(newer, older)
+        marks = MARKS_OF_MEND if mended else MARKS
         while here.found is None and not here.left:
-            here.mark(MARKS[self._next(made, here.head).verdict])
+            here.mark(marks[self._next(made, here.head).verdict])
         made.left = here.left
         if here.found is not None:
             made.found = next(one for one in made.judged if one.commit == here.found)
-            made.after = self._shown(here.found, made.found.token)
-            made.before = self._shown(f"{here.found}^", made.found.token)
+            failing = made.found if not mended else self._last_failing(made)
+            made.after = self._shown(here.found, failing.token)
+            made.before = self._shown(f"{here.found}^", failing.token)
         return made
+
+    def _last_failing(self, made: Bisection) -> Judged:
+        """The judgement of the mend's parent, or the next one that fails."""
+        parent = self._checkout.commit(f"{self._checkout.found}^")
+        failing = [one for one in made.judged if one.verdict == judge.FAILS]
+        return next((one for one in failing if one.commit == parent), failing[-1])
 
     def _next(self, made: Bisection, commit: str) -> Judged:
         """Judge the commit that is checked out."""

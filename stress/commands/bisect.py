@@ -73,7 +73,8 @@ def command(
     of TOKEN is loaded from there, with the kernels of that commit, and its schedule is replayed. If
     it passes, other schedules are searched for the same failure, since a schedule counts steps, and
     another version may take more of them. Commits with the same kernels are judged once; those
-    without the program, or whose API is another, are skipped. With --program a new program judges
+    without the program, or whose API is another, are skipped. If --good is the later commit, the
+    one is found that mended the failure. With --program a new program judges
     commits that are older than it.
 
     Exit codes: 0 the commit was found, 4 usage, 5 it may be one of several that were skipped.

@@ -32,6 +32,7 @@ program = Program(name="counter", words=2, threads=[increment, increment], check
 GOOD_BODY = "    fetch_add(mem, 0, STEP)"
 BAD_BODY = "    old = load(mem, 0)\n    store(mem, 0, old + STEP)"
 LONGER_BODY = "    load(mem, 1)\n    load(mem, 1)\n" + BAD_BODY
+CHANGED = "changed"
 PLANTED = 17  # the commit that brings the bug, of 30
 MISSING = (14, 15)  # commits without the program
 Done = subprocess.CompletedProcess[str]
@@ -56,6 +57,11 @@ class Repository:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", subject)
         self.commits.append(self.git("rev-parse", "HEAD"))
+
+    def status(self) -> str:
+        """git's, and what stands in the changed file."""
+        told = self.git("status", "--porcelain", "--branch")
+        return f"{told}\n{(self.folder / 'notes').read_text()}"
 
 
 def body_of(number: int) -> str:
@@ -97,7 +103,8 @@ def bisected(repository: Repository, *arguments: str) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def done(repository: Repository, token: str) -> Done:
-    """One bisection from the first to the last commit."""
+    """One bisection from the first to the last commit, of a checkout with a change."""
+    (repository.folder / "notes").write_text(CHANGED)
     file = str(repository.folder.parent / f"{repository.folder.name}.json")
     return bisected(repository, token, "--good", repository.commits[0], "--json", file)
 
@@ -201,14 +208,10 @@ def test_an_unknown_revision_is_refused_in_one_line(repository: Repository, toke
     assert (done.returncode, len(done.stderr.splitlines())) == (4, 1)
 
 
-def test_the_checkout_and_its_state_stay_as_they_are(repository: Repository, token: str) -> None:
-    (repository.folder / "notes").write_text("changed\n")
-    before = repository.git("status", "--porcelain", "--branch")
-    bisected(repository, token, "--good", repository.commits[0])
-    assert repository.git("status", "--porcelain", "--branch") == before
+def test_the_checkout_and_its_state_stay_as_they_are(repository: Repository, done: Done) -> None:
+    assert repository.status() == f"## main\n M notes\n{CHANGED}"
     assert len(repository.git("worktree", "list").splitlines()) == 1
     assert not list((repository.folder / ".git").glob("BISECT*"))
-    repository.git("checkout", "--quiet", "notes")
 
 
 def test_a_folder_without_a_repository_is_refused(tmp_path: Path, token: str) -> None:

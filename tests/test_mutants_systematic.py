@@ -12,7 +12,7 @@ import pytest
 from shmalloc.errors import MisuseError
 from stress.mutants import kill_table, single_token, systematic
 from stress.mutants.equivalent import ARGUMENTS
-from stress.mutants.single_token import KINDS, all_mutants, mutants_of
+from stress.mutants.single_token import KINDS, ORDER, all_mutants, mutants_of
 from stress.mutants.systematic import (
     EQUIVALENT,
     KILLED,
@@ -70,6 +70,16 @@ def test_mutants_parse_and_differ_from_their_kernels(every, rng):
     for one in rng.sample(every, 100):
         text = (ROOT / one.file).read_text()
         assert ast.dump(ast.parse(one.patched(text))) != ast.dump(ast.parse(text)), str(one)
+
+
+def test_the_relaxed_word_of_an_order_is_imported_and_no_line_moves(every):
+    for one in every:
+        if one.kind == ORDER and one.new != "pass":
+            text = (ROOT / one.file).read_text()
+            tree = ast.parse(one.patched(text))
+            imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+            assert one.new in {name.name for node in imports for name in node.names}, str(one)
+            assert one.patched(text).count("\n", 0, one.start) + 1 == one.line
 
 
 def test_every_kind_occurs_and_no_name_twice(every):

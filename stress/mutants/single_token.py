@@ -27,6 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import shmalloc
+from shmalloc import words as words_module
 
 COMPARISON, STEP, ORDER, STATEMENT, ARGUMENTS, LOGIC = KINDS = (
     "comparison",
@@ -80,7 +81,11 @@ class TokenMutant:
         return f"{self.file}:{self.line}: `{whole}` {became}{where}"
 
     def patched(self, source: str) -> str:
-        return source[: self.start] + self.new + source[self.end :]
+        """A word that the file does not import yet is imported below, where it moves no line."""
+        text = source[: self.start] + self.new + source[self.end :]
+        if self.new not in _RELAXED.values() or self.new in _imported(source):
+            return text
+        return f"{text}\nfrom {words_module.__name__} import {self.new}\n"
 
 
 def all_mutants() -> list[TokenMutant]:
@@ -103,6 +108,11 @@ def mutants_of(path: Path, root: Path) -> Iterator[TokenMutant]:
 
 def _is_kernel(node: ast.FunctionDef) -> bool:
     return any(isinstance(mark, ast.Name) and mark.id in DECORATORS for mark in node.decorator_list)
+
+
+def _imported(source: str) -> set[str]:
+    statements = [node for node in ast.parse(source).body if isinstance(node, ast.ImportFrom)]
+    return {name.asname or name.name for node in statements for name in node.names}
 
 
 Change = tuple[int, int, str]  # characters from, to, what stands there instead

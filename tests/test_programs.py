@@ -20,10 +20,17 @@ from stress.programs import PROGRAMS, checks, held, pcp, waiters, written
 from stress.programs.initial_state import InitialState
 from stress.programs.locks import COUNTER, LOCK
 
-LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-"))
-CALLED_OFF = {"slab-destroy-stopped", "contig-isolate-stopped"}  # another CPU ends the wait
+WAITING = {  # the first CPU waits for another one
+    "slab-destroy-stopped",
+    "contig-isolate-stopped",
+    "lock-asks-2",
+    "lock-heir-2",
+    "lock-withdrawn-3",
+    "lock-called-off-2",
+}
+LOCKS = sorted(name for name in PROGRAMS if name.startswith("lock-") and name not in WAITING)
 BLOCKING = sorted(
-    name for name in PROGRAMS if name.startswith(("sync-", "structure-")) or name in CALLED_OFF
+    name for name in PROGRAMS if name.startswith(("sync-", "structure-")) or name in WAITING
 )
 ALLOCATOR = [name for name in PROGRAMS if name not in BLOCKING]
 SEGMENTS = sorted(set(ALLOCATOR) - set(LOCKS))

@@ -16,6 +16,8 @@ EXHAUSTED = (
     "slab-barn-swap",
     "slab-destroy-free",
     "lock-sleep-2",
+    "lock-asks-2",
+    "lock-called-off-2",
     "wait-list-wake",
     "contig-isolate-free",
     "lookup-owner-reuse",

@@ -13,6 +13,7 @@ from stress.programs import (
     structure_dict_arrays,
     structure_dicts,
     structure_entries,
+    structure_lock_sleepers,
     structure_locks,
     structure_pools,
     structure_queues,
@@ -46,7 +47,7 @@ HOME = "/structures/kernels/"
 
 @pytest.mark.parametrize("memory", ["sc", "tso"])
 def test_no_schedule_of_a_program_breaks_a_structure(memory):
-    for name in WITHOUT_PAGES:
+    for name in (*WITHOUT_PAGES, *structure_lock_sleepers.PROGRAMS):
         if (name, memory) not in LARGE:
             result = explore(PROGRAMS[name](), memory=memory, strategy="dpor")
             assert result.verdict == "passed-exhausted", f"{name}: {result.verdict}"

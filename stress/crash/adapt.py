@@ -28,6 +28,7 @@ from stress.programs import (
     kmalloc,
     structure_dict_arrays,
     structure_entries,
+    structure_lock_sleepers,
     takers,
 )
 from stress.programs.initial_state import spare_cpus
@@ -67,6 +68,7 @@ STOPS = "zone-stopped lists-stopped all-stopped descriptor-stopped index-stopped
 LOCKS_HELD = [
     f"try-{name}" for name in f"{STOPS} free-drain free-free-drain-3 free-alloc wake".split()
 ]
+PLAYED = "a CPU plays a fixed part, and the other one waits for each step of it"
 ASKED = "a reclaimer rests while nothing is asked for: who would have asked may be dead"
 WITHOUT_REST = ("reclaim-shrink", "reclaim-pass")
 
@@ -78,6 +80,8 @@ def left_out(name: str) -> str:
         return HELD
     if name in ONLY_WAKERS:
         return ONLY_WAKER
+    if name in structure_lock_sleepers.PROGRAMS:
+        return PLAYED
     if name in RECOVERERS:
         return RECOVERER
     if name.startswith("reclaim-") and name not in WITHOUT_REST:

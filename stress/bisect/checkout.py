@@ -63,7 +63,8 @@ class Checkout:
 
     def line_of(self, commit: str) -> str:
         """``1a2b3c4 2026-11-30 Its subject``."""
-        return self._git("log", "-1", "--date=short", "--format=%h %ad %<(60,trunc)%s", commit).strip()
+        line = self._git("log", "-1", "--date=short", "--format=%h %ad %<(60,trunc)%s", commit)
+        return line.strip()
 
     def count(self, good: str, bad: str) -> int:
         """Commits of which one is the first bad one."""

@@ -34,6 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "explore": "Try the schedules of programs until one fails.",
         "replay": "Run a failing schedule again, line by line.",
         "bisect": "Find the commit that brought a failing schedule.",
+        "explain": "Find a schedule that explains a failure of real processes.",
         "crash": "Kill a process before each of its writes and check that others recover.",
         "run": "Run workloads in many processes and check them with oracles and audits.",
         "soak": "Run rounds of all of these for hours, and record what is found.",

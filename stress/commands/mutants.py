@@ -14,6 +14,7 @@ from shmalloc.errors import MisuseError
 from stress import progress as watching
 from stress.options import (
     MUTANTS,
+    Time,
     database,
     duration,
     engine,
@@ -48,6 +49,13 @@ STAGE_S = 20.0
 @duration("Time for each hunt", unset="the mutant's own, mostly 1m")
 @option("--original", is_flag=True, help="Hunt the kernels as they are; nothing may be found.")
 @option("--real", is_flag=True, help="Make each token happen in real processes: one more column.")
+@option(
+    "--explain",
+    type=Time(),
+    default=None,
+    metavar="TIME",
+    help="Explain what native runs find, each in that time: one more column.",
+)
 @database()
 @json_file()
 @exports("junit", "ktap", "markdown")
@@ -107,6 +115,7 @@ def command(
     seconds: float | None,
     original: bool,
     real: bool,
+    explain: float | None,
     db: str | None,
     json: str | None,
     exports: dict[str, str | None],
@@ -153,7 +162,7 @@ def command(
             hunted = [mutant.name for mutant in mutants for _ in engines]
             _hunt(
                 [] if original else hunted,
-                lambda root: hunt_all(mutants, root, engines, seconds, original, real),
+                lambda root: hunt_all(mutants, root, engines, seconds, original, real, explain),
                 results,
                 recording,
                 progress,

@@ -25,6 +25,7 @@ GRACE_S = 300.0  # beyond the budget: start, compile, shrink
 COMPILE_S = 600.0  # of a native run whose kernels are all new
 RUN_SHARE = 0.9  # of a native budget: what is found when all is given back counts, too
 SEED = 1
+RUN = "run.json"  # in a copy: the document of its native run
 TOLD = 3  # kinds of violations of a run
 FOUND, SURVIVED, EXPECTED, TROUBLE = "found", "survived", "not expected", "trouble"
 
@@ -81,10 +82,12 @@ def hunt_mutant(
     engines: Iterable[str],
     seconds: float | None,
     real: bool = False,
+    explain_s: float | None = None,
 ) -> Iterator[Hunted]:
     """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget.
 
-    ``real``: what the explorer finds is made to happen in real processes.
+    ``real``: what the explorer finds is made to happen in real processes. ``explain_s``: what the
+    run finds is explained within that time.
     """
     build(root, mutant)
     budget = seconds or mutant.budget_s
@@ -96,7 +99,9 @@ def hunt_mutant(
         if mutant.workloads:
             if mutant.patient:
                 build(root, mutant, patient=True)
-            yield _stressed(mutant.name, root, run_of(mutant), budget, missed)
+            found = _stressed(mutant.name, root, run_of(mutant), budget, missed)
+            explained = "" if explain_s is None else explained_after(root, found, explain_s)
+            yield replace(found, after=explained)
         else:
             yield Hunted(mutant.name, NATIVE, EXPECTED, note=mutant.unseen)
 
@@ -112,6 +117,24 @@ def real_after(root: Path, hunted: Hunted) -> str:
     if not document["happened"]:
         return f"no: {document['note']}"
     return f"yes, {document['seconds']:.2f} s, {counted(document['gates'], 'gate')}"
+
+
+def explained_after(root: Path, found: Hunted, seconds: float) -> str:
+    """What ``shmstress explain`` makes of the run in the copy: ``yes, 12 s: ...``, or how far."""
+    if found.outcome != FOUND:
+        return ""
+    arguments = [
+        "-m", "stress", "explain", RUN, "--duration", f"{seconds:g}s", "--json", "-",
+        "--config", os.devnull,
+    ]  # fmt: skip
+    codes = (Verdict.FAILED.exit_code, Verdict.VACUOUS.exit_code)
+    document = _document(root, arguments, seconds + GRACE_S, codes)
+    if isinstance(document, str):
+        return f"trouble: {document}"
+    if not document["explained"]:
+        return f"no: {document['sentence']}"
+    kind = "same invariant" if document["same"] else "another invariant"
+    return f"yes, {document['seconds']:.0f} s, {kind}: {document['token']}"
 
 
 def run_of(mutant: Mutant) -> tuple[str, ...]:
@@ -192,6 +215,7 @@ def _stressed(name: str, root: Path, run: tuple[str, ...], budget: float, missed
     document = _document(root, arguments, budget + COMPILE_S, codes=verdicts)
     if isinstance(document, str):
         return Hunted(name, NATIVE, TROUBLE, note=document)
+    (root / RUN).write_text(json.dumps(document))
     result = document["results"][0]
     seconds = result["seconds"]
     if document["verdict"] == Verdict.FAILED.name:
@@ -236,10 +260,11 @@ def hunt_all(
     seconds: float | None,
     original: bool,
     real: bool = False,
+    explain_s: float | None = None,
 ) -> Iterator[Hunted]:
     """Hunt all of them, one process at a time; each result comes as soon as it is known."""
     if original:
         yield from hunt_original(mutants, root, engines, seconds)
         return
     for mutant in mutants:
-        yield from hunt_mutant(mutant, root, engines, seconds, real)
+        yield from hunt_mutant(mutant, root, engines, seconds, real, explain_s)

@@ -46,6 +46,9 @@ class Artifacts(Protocol):
     def save_segment(self, name: str) -> None: ...
 
 
+IN_FLIGHT = 6  # last operations of each CPU that a failed run tells
+
+
 class Controller:
     """Runs one spec once. ``result`` is valid at any time.
 
@@ -189,5 +192,7 @@ class Controller:
         reported.collect()
         if result.verdict in (Verdict.FAILED, Verdict.ERROR):
             result.flight = FlightLog(memory.ram, memory.layout).entries(dead)
+            slots = range(self.spec.workers)
+            result.in_flight = {slot: memory.reports.history(slot, IN_FLIGHT) for slot in slots}
         if self._artifacts is not None and result.verdict is Verdict.FAILED:
             self._artifacts.save_segment(memory.segment.name)

@@ -54,6 +54,7 @@ class RunResult:
     troubles: list[tuple[Verdict, str]] = field(default_factory=list)
     details: dict[str, object] = field(default_factory=dict)
     tally: FaultTally = field(default_factory=FaultTally)  # of the faults
+    in_flight: dict[int, tuple[str, ...]] = field(default_factory=dict)  # last operations by slot
     flight: tuple[Entry, ...] = ()  # the last accesses before it went wrong
     notes: list[str] = field(default_factory=list)  # of the text report, below its table
     started: float = field(default_factory=time.time)  # unix seconds
@@ -132,6 +133,7 @@ class RunResult:
             "ignored_total": self.ignored_total,
             "troubles": [{"verdict": v.name, "text": text} for v, text in self.troubles],
             **({"faults": self.tally.as_dict()} if self.spec.faults else {}),
+            **({"in_flight": self.in_flight} if self.in_flight else {}),
             **({"flight": lines_of(self.flight)} if self.spec.flight else {}),
             **self.details,
         }

@@ -50,6 +50,7 @@ class Outputs(Struct, frozen=True):
     db: str | None = None
     ignored: tuple[str, ...] = ()
     keep_bytes: int | None = None  # of the database
+    explain_s: float | None = None  # to explain a failure
 
 
 def _listed(values: Iterable[object]) -> str:

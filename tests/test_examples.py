@@ -17,7 +17,9 @@ from support.sessions import Project
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 TEST_FILE = ROOT / "examples" / "test_counter.py"
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path != TEST_FILE)
+QUEUE_FILE = ROOT / "examples" / "test_mpmc_queue.py"
+TEST_FILES = (TEST_FILE, QUEUE_FILE)
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path not in TEST_FILES)
 MAX_LINES = 40
 # What each script prints somewhere in its output.
 SAYS = {
@@ -113,6 +115,13 @@ def test_the_test_file_of_the_examples_passes_where_it_is_copied_to(tmp_path):
     project = Project(tmp_path, {"test_mine.py": TEST_FILE.read_text()})
     session = project.run("--shm-budget=0.3x")
     assert set(session.outcomes().values()) == {"passed"} and len(session.cases) == 2
+
+
+def test_the_queue_that_is_broken_is_found_by_processes_and_explained(tmp_path):
+    project = Project(tmp_path, {"test_queue.py": QUEUE_FILE.read_text()})
+    session = project.run("-s")
+    assert set(session.outcomes().values()) == {"passed"}, session.out
+    assert "a schedule breaks the same invariant, check X_DOUBLE_ALLOC" in session.out
 
 
 def test_the_page_about_pytest_shows_what_a_failing_test_prints(tmp_path):

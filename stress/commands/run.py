@@ -53,6 +53,7 @@ from stress.seeds import fresh_seed
 from stress.spec import Outputs, RawSpec, RunSpec, option_text, resolve
 from stress.surroundings import plain, require_files, require_processes
 from stress.trace.options import with_trace
+from stress.verdict import Verdict
 from stress.workloads import DEFAULT_WORKLOADS
 from stress.workloads import WORKLOADS as WORKLOADS_BY_NAME
 
@@ -175,6 +176,14 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
 @json_file()
 @exports("junit", "ktap", "markdown", "sarif", "perfetto")
 @option("--out", metavar="DIR", group="Results", help="Write everything about the run to DIR.")
+@option(
+    "--explain",
+    type=Time(),
+    default=None,
+    metavar="TIME",
+    group="Results",
+    help="After a failure, look that long for a schedule that explains it, and write a test.",
+)
 @metrics()
 @progress("Show progress; auto: live on a terminal, one line every ten seconds elsewhere.")
 @option(
@@ -191,6 +200,7 @@ def command(
     json: str | None,
     exports: dict[str, str | None],
     out: str | None,
+    explain: float | None,
     metrics: Places,
     progress: str,
     dry_run: bool,
@@ -222,7 +232,7 @@ def command(
     if dry_run:
         click.echo(f"# {spec.command_line()}\n{spec.toml()}", nl=False)
         return 0
-    outputs = Outputs(json, out, progress, db, ignore, keep)
+    outputs = Outputs(json, out, progress, db, ignore, keep, explain)
     with attached(metrics, "run", partial(click.echo, err=True)) as exporter:
         return run_spec(spec, outputs, files, exporter)
 
@@ -316,7 +326,13 @@ def _run(
             spec, progress, interrupts, artifacts, abandon, is_known=record.is_known
         )
         result = controller.run()
-    return finish(result)
+    code = finish(result)
+    if outputs.explain_s is not None and result.verdict is Verdict.FAILED:
+        from stress.explain.result import explain_result  # the explorer: only where it is used
+
+        tell = partial(click.echo, err=files.aside)
+        explain_result(result, outputs.explain_s, tell=tell)
+    return code
 
 
 def _flight(result: RunResult) -> Callable[[], str] | None:

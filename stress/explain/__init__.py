@@ -8,4 +8,6 @@ pytest runs, ``sources`` finds the evidence.
 
 from __future__ import annotations
 
+from stress.explain.result import explain_result as explain_result
+from stress.explain.steps import explained_steps as explained_steps
 from stress.explain.worlds import explained as explained

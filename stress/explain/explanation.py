@@ -7,7 +7,7 @@ the crash cases come first. A quarter of it is kept for cutting down.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from shmalloc.invariants import BY_NAME
@@ -16,8 +16,10 @@ from stress.explain.catalogue import try_crashes, try_programs
 from stress.explain.evidence import Evidence
 from stress.explain.reduce import reduced
 from stress.explain.search import Effort, Explained, ending_of, search
+from stress.explain.steps import step_sketches
 from stress.explorer.report.failure import Failure
 from stress.quantities import counted
+from stress.workloads.registry import Workload
 
 DRAWN_SHARE, CATALOGUE_SHARE, REDUCE_SHARE = 0.5, 0.25, 0.25
 CRASH_SHARE = 0.5
@@ -51,7 +53,7 @@ class Explanation:
         return f"explained {how}: a schedule {what}, {kind}; {self.effort}"
 
 
-def _size_of(threads: tuple[tuple[object, ...], ...]) -> str:
+def _size_of(threads: Sequence[Sequence[object]]) -> str:
     operations = counted(sum(map(len, threads)), "operation")
     return f"by {counted(len(threads), 'CPU')} with {operations}"
 
@@ -61,8 +63,12 @@ def explain(
     seconds: float,
     seed: int = 1,
     tell: Callable[[str], None] = lambda text: None,
+    users: Sequence[Workload] = (),
 ) -> Explanation:
-    """Look for a schedule that breaks the invariant of a failed run, and cut it down."""
+    """Look for a schedule that breaks the invariant of a failed run, and cut it down.
+
+    ``users``: the workloads of the run that are a user's, whose own kernels are explored.
+    """
     effort = Effort()
     begin = time.monotonic()
 
@@ -71,6 +77,8 @@ def explain(
 
     if evidence.kills:
         try_crashes(evidence, effort, left(CRASH_SHARE), tell)
+    for workload in users:
+        search(evidence, effort, left(DRAWN_SHARE), seed, tell, step_sketches(workload))
     if not _is_over(effort) and evidence.alphabet:
         search(evidence, effort, seconds * DRAWN_SHARE * _rest(evidence), seed, tell)
     if not _is_over(effort):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from shmalloc.errors import CorruptionError, MisuseError
 from shmalloc.invariants import name_of
@@ -18,6 +18,7 @@ from stress.crash.result import CrashFailure
 from stress.explain.compiling import Compiler
 from stress.explain.draw import sketches
 from stress.explain.evidence import Evidence
+from stress.explain.steps import StepSketch
 from stress.explain.worlds import Sketch
 from stress.explorer.explore import explore
 from stress.explorer.report.failure import Failure
@@ -29,6 +30,7 @@ from stress.quantities import counted
 
 MOMENT_S = 0.4
 STEP_LIMIT = 4_000
+AnySketch = Sketch | StepSketch
 HUNTED = ("check", "invariant", "memory", "expectation", "deadlock", "livelock", "arithmetic")
 
 
@@ -38,7 +40,7 @@ class Explained:
 
     ``sketch`` None: it is of the catalogue, and has that ``name``."""
 
-    sketch: Sketch | None
+    sketch: AnySketch | None
     program: Program
     failure: Failure | CrashFailure
     same: bool
@@ -94,7 +96,7 @@ def search(
     seconds: float,
     seed: int = 1,
     tell: Callable[[str], None] = lambda text: None,
-    candidates: Iterable[Sketch] | None = None,
+    candidates: Iterable[AnySketch] | None = None,
 ) -> None:
     """The first sketch that fails in the same way, else the first that fails at all."""
     with Compiler() as compiler:
@@ -106,7 +108,7 @@ def _search(
     seconds: float,
     effort: Effort,
     tell: Callable[[str], None],
-    candidates: Iterable[Sketch],
+    candidates: Iterable[AnySketch],
     compiler: Compiler,
 ) -> None:
     end = time.monotonic() + seconds
@@ -122,14 +124,14 @@ def _search(
 
 
 def attempt(
-    sketch: Sketch, evidence: Evidence, effort: Effort, compiler: Compiler | None = None
+    sketch: AnySketch, evidence: Evidence, effort: Effort, compiler: Compiler | None = None
 ) -> Explained | None:
     """Explore one sketch for a moment."""
     try:
         program = sketch.program()
     except CorruptionError:
         effort.unprepared += 1
-        sketch = alone(sketch)
+        sketch = sketch.alone()
         try:
             program = sketch.program()
         except (CorruptionError, MisuseError):
@@ -161,10 +163,3 @@ def explored(
         return None
     effort.schedules += found.schedules
     return found.failure
-
-
-def alone(sketch: Sketch) -> Sketch:
-    """What came before, as what the CPUs do: for a kernel that is wrong without any other."""
-    each = zip(sketch.before, sketch.threads, strict=True)
-    threads = tuple((*before, *operations)[:8] for before, operations in each)
-    return replace(sketch, before=tuple(() for _ in threads), threads=threads)

@@ -7,9 +7,9 @@ begins, ``threads`` what it does: operations are tuples such as ``("take", 0, 1)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
@@ -35,7 +35,10 @@ from stress.quantities import nearest
 Operation = tuple[Any, ...]
 Threads = Sequence[Sequence[Operation]]
 SPECIAL = ("pages", "max_order", "zones", "object_bytes", "cache_flags")
+NEEDED = ("pages", "object_bytes", "page_bytes", "max_order", "cache_flags")  # of a world
 NAME = "explained"
+T = TypeVar("T")
+Rows = tuple[tuple[Operation, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,38 @@ class Sketch:
 
     def program(self) -> Program:
         return explained(self.world, self.before, self.threads)
+
+    def alone(self) -> Sketch:
+        """What came before, as what the CPUs do: for a kernel that is wrong without any other."""
+        each = zip(self.before, self.threads, strict=True)
+        threads = tuple((*before, *operations)[:MOST_ROWS] for before, operations in each)
+        return replace(self, before=tuple(() for _ in threads), threads=threads)
+
+    def variants(self) -> Iterator[Sketch]:
+        """Everything that has one thing less, the largest first."""
+        for cpu in range(len(self.threads)) if len(self.threads) > 1 else ():
+            yield replace(
+                self, before=_without(self.before, cpu), threads=_without(self.threads, cpu)
+            )
+        for less in _fewer(self.threads):
+            if any(less):
+                yield replace(self, threads=less)
+        for less in _fewer(self.before):
+            yield replace(self, before=less)
+        for name in self.world:
+            if name not in NEEDED:
+                yield replace(self, world={k: v for k, v in self.world.items() if k != name})
+
+
+def _fewer(rows: Rows) -> Iterator[Rows]:
+    """Without one operation."""
+    for cpu, operations in enumerate(rows):
+        for k in range(len(operations)):
+            yield (*rows[:cpu], _without(operations, k), *rows[cpu + 1 :])
+
+
+def _without(items: tuple[T, ...], k: int) -> tuple[T, ...]:
+    return (*items[:k], *items[k + 1 :])
 
 
 def explained(world: Mapping[str, Any], before: Threads, threads: Threads) -> Program:

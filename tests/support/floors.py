@@ -53,6 +53,7 @@ FLOORS = (
     ("stress.run",),
     ("stress.records",),
     ("stress.report", "stress.report.page", "stress.report.suites"),
+    ("stress.explain",),
     ("stress.top", "stress.metrics"),
     ("stress.litmus", "stress.mutants", "stress.bisect"),
     ("stress.soak",),

@@ -167,6 +167,13 @@ def test_what_is_no_operation_is_refused(threads, told):
         explained({"pages": 2}, [[]], threads)
 
 
+def test_a_world_has_what_the_run_had():
+    options = {"link-store": "table", "geometry": "fill=poison"}
+    evidence = Evidence("I_BYTES", workloads=("bulk",), options=options)
+    worlds = [one.world for one in drawn(10, evidence)]
+    assert all(world["poison"] and world["link_store"] == "table" for world in worlds)
+
+
 def test_a_smaller_sketch_has_one_thing_less():
     sketch = Sketch({"pages": 4, "poison": True}, ((("take", 0, 0),), ()), ((("put", 0),), ()))
     texts = [one.text for one in sketch.variants()]

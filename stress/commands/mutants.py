@@ -136,7 +136,7 @@ def command(
     original kernels, 2 interrupted, 3 a hunt did not come to an end, 4 usage.
     """
     from stress.mutants.report import verdict_of
-    from stress.mutants.runner import hunt_all
+    from stress.mutants.runner import Following, hunt_all
     from stress.records.fingerprint import Ignored
     from stress.records.work import Work
     from stress.report.exports import Exports
@@ -155,6 +155,7 @@ def command(
     if plant is not None:
         return _plant(mutants, plant)
     engines = ENGINES if engine == "both" else (engine,)
+    following = Following(real, explain)
     results: list[Hunted] = []
     spec = {"mutants": [mutant.name for mutant in mutants], "seconds": seconds}
     try:
@@ -162,7 +163,7 @@ def command(
             hunted = [mutant.name for mutant in mutants for _ in engines]
             _hunt(
                 [] if original else hunted,
-                lambda root: hunt_all(mutants, root, engines, seconds, original, real, explain),
+                lambda root: hunt_all(mutants, root, engines, seconds, original, following),
                 results,
                 recording,
                 progress,

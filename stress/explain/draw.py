@@ -80,7 +80,8 @@ def _page_world(chance: random.Random, evidence: Evidence, small: bool) -> dict[
     store = evidence.options.get("link-store", evidence.options.get("link_store"))
     if store in LINK_STORES:
         world["link_store"] = store
-    if chance.random() < 0.15:
+    filled = "poison" in str(evidence.options.get("geometry", ""))
+    if filled or chance.random() < 0.15:
         world["poison"] = True
     return world
 

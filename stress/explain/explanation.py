@@ -1,7 +1,7 @@
 """``explain``: the whole way from evidence to a schedule, within a budget, and what to say of it.
 
-The time goes first to what a drawn program can show, then to the catalogue; where processes died,
-the crash cases come first. A quarter of it is kept for cutting down.
+The time goes first to what a drawn program can show, then to the catalogue, then to other drawn
+ones; where processes died, the crash cases come first. A part is kept for cutting down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stress.explorer.report.failure import Failure
 from stress.quantities import counted
 from stress.workloads.registry import Workload
 
-DRAWN_SHARE, CATALOGUE_SHARE, REDUCE_SHARE = 0.5, 0.25, 0.25
+DRAWN_SHARE, CATALOGUE_SHARE, REDUCE_SHARE = 0.45, 0.5, 0.15
 CRASH_SHARE = 0.5
 REDUCE_S = 20.0  # at most
 
@@ -82,7 +82,9 @@ def explain(
     if not _is_over(effort) and evidence.alphabet:
         search(evidence, effort, seconds * DRAWN_SHARE * _rest(evidence), seed, tell)
     if not _is_over(effort):
-        try_programs(evidence, effort, left(1 - REDUCE_SHARE), tell)
+        try_programs(evidence, effort, left(CATALOGUE_SHARE), tell)
+    if not _is_over(effort) and evidence.alphabet:  # with what is left, other ones
+        search(evidence, effort, left(1.0) - REDUCE_SHARE * seconds, seed + 1, tell)
     found = effort.found
     if found is not None and not isinstance(found.failure, CrashFailure):
         found = reduced(found, evidence, effort, min(REDUCE_S, max(left(1.0), 1.0)))

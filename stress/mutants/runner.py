@@ -66,6 +66,15 @@ class Hunted:
         return f"{self.mutant} ({self.engine}): {self.outcome} {where}".rstrip()
 
 
+@dataclass(frozen=True)
+class Following:
+    """What follows a find. ``real``: the explorer's is made to happen in real processes.
+    ``explain_s``: that of a native run is explained within that time; None: neither."""
+
+    real: bool = False
+    explain_s: float | None = None
+
+
 def known_programs() -> tuple[str, ...]:
     """All that a mutant may name."""
     return (*PROGRAMS, *(f"{CRASH}:{name}" for name in case_names()))
@@ -81,27 +90,24 @@ def hunt_mutant(
     root: Path,
     engines: Iterable[str],
     seconds: float | None,
-    real: bool = False,
-    explain_s: float | None = None,
+    following: Following | None = None,
 ) -> Iterator[Hunted]:
-    """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget.
-
-    ``real``: what the explorer finds is made to happen in real processes. ``explain_s``: what the
-    run finds is explained within that time.
-    """
+    """Build ``mutant`` in ``root`` and hunt it with each engine; ``seconds``: another budget."""
+    after = following or Following()
     build(root, mutant)
     budget = seconds or mutant.budget_s
     missed = EXPECTED if mutant.equivalent else SURVIVED
     if EXPLORER in engines:
         explored = _explored(mutant.name, root, mutant.programs, budget, missed)
-        yield replace(explored, after=real_after(root, explored)) if real else explored
+        yield replace(explored, after=real_after(root, explored)) if after.real else explored
     if NATIVE in engines:
         if mutant.workloads:
             if mutant.patient:
                 build(root, mutant, patient=True)
             found = _stressed(mutant.name, root, run_of(mutant), budget, missed)
-            explained = "" if explain_s is None else explained_after(root, found, explain_s)
-            yield replace(found, after=explained)
+            if after.explain_s is not None:
+                found = replace(found, after=explained_after(root, found, after.explain_s))
+            yield found
         else:
             yield Hunted(mutant.name, NATIVE, EXPECTED, note=mutant.unseen)
 
@@ -259,12 +265,11 @@ def hunt_all(
     engines: Iterable[str],
     seconds: float | None,
     original: bool,
-    real: bool = False,
-    explain_s: float | None = None,
+    following: Following | None = None,
 ) -> Iterator[Hunted]:
     """Hunt all of them, one process at a time; each result comes as soon as it is known."""
     if original:
         yield from hunt_original(mutants, root, engines, seconds)
         return
     for mutant in mutants:
-        yield from hunt_mutant(mutant, root, engines, seconds, real, explain_s)
+        yield from hunt_mutant(mutant, root, engines, seconds, following)

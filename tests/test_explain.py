@@ -101,10 +101,20 @@ def test_a_finding_that_has_a_schedule_needs_no_explanation():
 
 def _finding(command):
     report = "I_SLAB: at pfn 1\nhistory of pfn 1:\n  cpu 0: freed object 0x40 of cache 2"
+    seen = {"first_seen_s": 0.0, "last_seen_s": 0.0, "count": 1, "status": "open"}
+    rounds = {"first_round_id": 1, "last_round_id": 1, "repeatable": None, "token": None}
     return FindingRow(
-        "abc", "violation", "I_SLAB", "slab.x", "", 0.0, 0.0, 1, "open", 1, 1, None, command, None,
-        report, {},
-    )  # fmt: skip
+        fingerprint="abc",
+        kind="violation",
+        invariant="I_SLAB",
+        site="slab.x",
+        sentence="",
+        command=command,
+        report=report,
+        details={},
+        **seen,
+        **rounds,
+    )
 
 
 def test_a_source_that_is_none_is_told(tmp_path):

@@ -180,6 +180,14 @@ def _workloads() -> list[str]:
     group=FINDINGS,
     help="Time to repeat a failing round, and again to cut it down.",
 )
+@option(
+    "--explain",
+    type=Time(),
+    default=None,
+    metavar="TIME",
+    group=FINDINGS,
+    help="Time to find a schedule for what real processes broke.",
+)
 @json_file()
 @exports("junit", "ktap", "markdown", "sarif")
 @metrics()
@@ -291,6 +299,7 @@ def _spec(
         "without": texts["without"],
         "repeat": str(texts["repeat"]),
         "minimize-time": exact_duration(texts["minimize_time"]),
+        "explain": "off" if texts["explain"] is None else exact_duration(texts["explain"]),
     }
     spec = SoakSpec(**read_fields(SoakSpec, given))
     require_spec(spec, _workloads())

@@ -129,10 +129,8 @@ def explained_after(root: Path, found: Hunted, seconds: float) -> str:
     """What ``shmstress explain`` makes of the run in the copy: ``yes, 12 s: ...``, or how far."""
     if found.outcome != FOUND:
         return ""
-    arguments = [
-        "-m", "stress", "explain", RUN, "--duration", f"{seconds:g}s", "--json", "-",
-        "--config", os.devnull,
-    ]  # fmt: skip
+    options = ["--duration", f"{seconds:g}s", "--json", "-", "--config", os.devnull]
+    arguments = ["-m", "stress", "explain", RUN, *options]
     codes = (Verdict.FAILED.exit_code, Verdict.VACUOUS.exit_code)
     document = _document(root, arguments, seconds + GRACE_S, codes)
     if isinstance(document, str):

@@ -17,6 +17,7 @@ from stress.records.reader import Reader
 from stress.records.rows import FindingRow
 from stress.records.writer import Records
 from stress.soak.again import Perform, Repetition, Until, is_native, repeat
+from stress.soak.explaining import explained
 from stress.soak.reduce import Reducer, Reduction
 from stress.soak.run_round import spec_of
 from stress.soak.session import Session
@@ -73,6 +74,20 @@ class Inquiry:
             self._records.reproduced(name, repetition.repeatable, command, report=report)
             file = Attachment.of_text("repetition.txt", text)
             self._records.artifact(self._session.run_id, file, fingerprint=name)
+        if self._spec.explain_s is not None and is_native(command) and not self._stopped():
+            self._explain(name, self._spec.explain_s, report)
+
+    def _explain(self, name: str, seconds: float, report: str) -> None:
+        """Find a schedule for a finding of real processes, and keep it with the finding."""
+        self._view.doing(f"explaining {name}")
+        found = explained(self._records.path, name, seconds)
+        self._view.tell(f"  {name} {found.sentence}")
+        finding = self._finding(name)
+        more = f"{report}\n\nExplanation: {found.sentence}."
+        with self._records.together():
+            self._records.reproduced(name, finding.repeatable == 1, finding.command, report=more)
+            for file in found.files:
+                self._records.artifact(self._session.run_id, file, fingerprint=name)
 
     def try_known(self, standing: Standing) -> None:
         """Repeat the open findings of earlier soaks."""

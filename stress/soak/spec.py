@@ -95,6 +95,7 @@ class SoakSpec(Struct, frozen=True, rename=lambda name: name.replace("_", "-")):
     without: Names = ()
     repeat: Annotated[int, quantity("a number from 1 to 100", ge=1, le=100)] = 5
     minimize_time_s: Duration = field(default=120.0, name="minimize-time")
+    explain_s: Duration | None = field(default=None, name="explain")
 
     def texts(self) -> dict[str, str]:
         """Option name -> text, in the order of the command line."""

@@ -7,10 +7,11 @@ import json
 
 import pytest
 
-from shmalloc.errors import MisuseError
+from shmalloc import constants as c
+from shmalloc.errors import CorruptionError, MisuseError
 from shmalloc.invariants import BY_NAME
 from stress import explore, replay
-from stress.explain import explained, explained_steps
+from stress.explain import explained, explained_steps, worlds
 from stress.explain.catalogue import cases_about, programs_about
 from stress.explain.draw import sketches
 from stress.explain.evidence import Evidence, of_document, of_flight, of_history
@@ -182,6 +183,19 @@ def test_a_world_has_what_the_run_had():
     evidence = Evidence("I_BYTES", workloads=("bulk",), options=options)
     worlds = [one.world for one in drawn(10, evidence)]
     assert all(world["poison"] and world["link_store"] == "table" for world in worlds)
+
+
+def test_a_preparation_that_waits_for_ever_ends():
+    state = worlds.state_of({"pages": 2}, 1)
+    state.ram[state.layout.zone(0) + c.Z_LOCK] = 2  # held by a claim that does not run
+    with pytest.raises(CorruptionError, match="waits for ever"):
+        worlds.perform(state, 0, [("zone_take", 0, 0)], False)
+
+
+def test_a_fault_of_a_preparation_is_a_world_that_a_kernel_alone_breaks(monkeypatch):
+    monkeypatch.setattr(worlds, "performer", lambda *given: lambda mem, cpu: mem[1 << 40])
+    with pytest.raises(CorruptionError, match="has a fault: word 1099511627776 is outside"):
+        explained({"pages": 2}, [[("take", 0, 0)]], [[("put", 0)]])
 
 
 def test_a_smaller_sketch_has_one_thing_less():

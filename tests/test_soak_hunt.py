@@ -10,15 +10,16 @@ from msgspec.structs import replace
 
 from shmalloc.errors import Violation
 from stress.line import Line
-from stress.records.finding import CRASH, MUTANT, SCHEDULE, Finding, fingerprint_of
+from stress.records.finding import CRASH, MUTANT, SCHEDULE, Attachment, Finding, fingerprint_of
 from stress.records.fingerprint import Ignored
 from stress.records.reader import Reader
 from stress.records.work import Work
 from stress.records.writer import Records
 from stress.run.interrupts import ImmediateEnd
 from stress.run.process_use import ProcessUse
-from stress.soak import hunt
+from stress.soak import explaining, hunt, inquiry
 from stress.soak.draw import Drawer
+from stress.soak.explaining import Explained
 from stress.soak.messages import Outcome
 from stress.soak.session import begin_soak, resume_soak
 from stress.soak.spec import SoakSpec, parse_weights
@@ -163,6 +164,26 @@ def test_the_smallest_round_that_fails_is_kept_with_the_finding(soaked, tmp_path
     with Reader(tmp_path / "soak.db") as reader:
         (file,) = reader.artifacts(fingerprint=NAME)
         assert rounds[0].command in reader.content(file.id).decode()
+
+
+def test_a_finding_of_processes_is_explained_and_the_test_kept_with_it(
+    soaked, tmp_path, monkeypatch
+):
+    test = Attachment.of_text("test_explained.py", "PROGRAM = ...")
+    found = Explained("explained by 2 CPUs", "shm1/x", [test])
+    monkeypatch.setattr(inquiry, "explained", lambda path, name, seconds: found)
+    monkeypatch.setitem(globals(), "SPEC", replace(SPEC, explain_s=5.0))
+    soaked(lambda *_: FAILED, rounds=1)
+    _, (row,), _ = rows(tmp_path)
+    assert row.report.endswith("Explanation: explained by 2 CPUs.") and row.repeatable == 1
+    with Reader(tmp_path / "soak.db") as reader:
+        assert "test_explained.py" in {one.name for one in reader.artifacts(fingerprint=NAME)}
+
+
+def test_an_explanation_that_has_no_end_in_order_says_so(tmp_path):
+    (tmp_path / "soak.db").write_text("no database")
+    told = explaining.explained(tmp_path / "soak.db", "abc", 5.0)
+    assert told.sentence.startswith("not explained: exit code ") and told.files == ()
 
 
 def test_what_never_comes_again_is_not_cut_down(soaked, tmp_path):

@@ -16,6 +16,7 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import Kernel
 from shmalloc.errors import CorruptionError, MisuseError
 from shmalloc.layout import ZoneSpec
+from shmalloc.memory import Ram
 from stress.explain.operations import (
     CODE,
     EXPLAINED_WORDS,
@@ -150,7 +151,24 @@ def state_of(world: Mapping[str, Any], cpus: int) -> InitialState:
 def perform(state: InitialState, cpu: int, operations: Sequence[Operation], objects: bool) -> None:
     """Let ``cpu`` perform operations before the program begins."""
     write_code(state, cpu, operations, objects)
-    performer([operations], objects)(state.ram, cpu)
+    try:
+        performer([operations], objects)(Impatient(state.ram.array), cpu)
+    except (IndexError, ArithmeticError, AssertionError, RecursionError) as error:
+        raise CorruptionError(f"what comes before the program has a fault: {error}") from error
+
+
+class Impatient(Ram):
+    """The memory of a preparation, in which no other process ever lets a lock go."""
+
+    patience = 1_000
+
+    def relax(self) -> None:
+        self.patience -= 1
+        if self.patience < 0:
+            raise CorruptionError("what comes before the program waits for ever")
+
+    def wait(self, i: int, old: int) -> None:
+        self.relax()
 
 
 def performer(threads: Threads, objects: bool) -> Kernel:

@@ -4,9 +4,8 @@ A schedule is cut into *turns*: consecutive steps of one CPU. Every CPU is held 
 access of each of its turns, and free within it. Where a turn ends because its CPU ended, nothing
 is held; so a schedule of few preemptions has few gates, whatever its length.
 
-Steps of a CPU are counted from 1, as the process counts its accesses (state.py). A store that a
-memory model delays is moved to where it became visible, if its CPU did nothing in between that
-the real one cannot do before the store, too (``Delayed``).
+Steps of a CPU are counted from 1, as the process counts its accesses (state.py). Where a memory
+model delays a store, its CPU is held before it instead, if that is the same (``_visible``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shmalloc.engine import ops
-from stress.explorer.report.trace import Step, Trace
+from stress.explorer.report.trace import Step, Trace, addresses_of, may_change
 
 NOT_FORCED = "a processor alone can let a later access pass a store that waits in its buffer"
 TO_THE_END = ("check", "deadlock", "livelock")  # kinds that are seen when all that can has ended
@@ -101,26 +100,39 @@ def plan_of(trace: Trace, kind: str) -> Plan:
 def _visible(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
     """Steps in the order in which they took effect, without flushes; those that cannot be so.
 
-    A store is moved behind what other CPUs did before it became visible. What its own CPU did
-    meanwhile would be moved with it: that is told, and left where it is.
+    What other CPUs did before a store became visible is moved before that store: its CPU is held
+    there, with all that it does later. That is the same schedule, unless the CPU read a word
+    meanwhile that another one changed after that: then only its buffer can make this order.
     """
     found = [step for step in steps if step.op != ops.OP_FLUSH]
     unforced: list[Step] = []
     for flush in (step for step in steps if step.op == ops.OP_FLUSH):
-        store = _flushed(steps, flush, unforced)
+        store = _flushed(steps, flush)
         if store is None:
             continue
-        between = [s for s in found if store.index < s.index < flush.index]
-        if any(step.cpu == store.cpu for step in between):
-            if any(step.cpu != store.cpu for step in between):
-                unforced.append(store)
-        elif between:
-            found.remove(store)
-            found.insert(found.index(between[-1]) + 1, store)
+        first = next(k for k, step in enumerate(found) if step.index == store.index)
+        end = next((k for k in range(first, len(found)) if found[k].index > flush.index), None)
+        between = found[first:end]
+        if _overtakes(between, store.cpu):
+            unforced.append(store)
+        else:
+            others = [step for step in between if step.cpu != store.cpu]
+            found[first:end] = [*others, *(step for step in between if step.cpu == store.cpu)]
     return found, unforced
 
 
-def _flushed(steps: Sequence[Step], flush: Step, skipped: Sequence[Step]) -> Step | None:
+def _overtakes(steps: Sequence[Step], cpu: int) -> bool:
+    """Whether ``cpu`` read a word that another CPU changed afterwards."""
+    read: set[int] = set()
+    for step in steps:
+        if step.cpu == cpu and step.op <= ops.LAST_READ:
+            read.update(addresses_of(step))
+        elif step.cpu != cpu and may_change(step) and read & set(addresses_of(step)):
+            return True
+    return False
+
+
+def _flushed(steps: Sequence[Step], flush: Step) -> Step | None:
     """The store that a flush completes: the first of its CPU to that word without one before."""
     stores = [
         step

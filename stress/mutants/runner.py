@@ -106,7 +106,7 @@ def hunt_mutant(
                 build(root, mutant, patient=True)
             found = _stressed(mutant.name, root, run_of(mutant), budget, missed)
             if after.explain_s is not None:
-                found = replace(found, after=explained_after(root, found, after.explain_s))
+                found = explained_after(root, found, after.explain_s)
             yield found
         else:
             yield Hunted(mutant.name, NATIVE, EXPECTED, note=mutant.unseen)
@@ -125,20 +125,22 @@ def real_after(root: Path, hunted: Hunted) -> str:
     return f"yes, {document['seconds']:.2f} s, {counted(document['gates'], 'gate')}"
 
 
-def explained_after(root: Path, found: Hunted, seconds: float) -> str:
-    """What ``shmstress explain`` makes of the run in the copy: ``yes, 12 s: ...``, or how far."""
+def explained_after(root: Path, found: Hunted, seconds: float) -> Hunted:
+    """``found`` with what ``shmstress explain`` makes of its run in the copy: ``yes, 12 s, same
+    invariant`` and the token, or how far it came."""
     if found.outcome != FOUND:
-        return ""
+        return found
     options = ["--duration", f"{seconds:g}s", "--json", "-", "--config", os.devnull]
     arguments = ["-m", "stress", "explain", RUN, *options]
     codes = (Verdict.FAILED.exit_code, Verdict.VACUOUS.exit_code)
     document = _document(root, arguments, seconds + GRACE_S, codes)
     if isinstance(document, str):
-        return f"trouble: {document}"
+        return replace(found, after=f"trouble: {document}")
     if not document["explained"]:
-        return f"no: {document['sentence']}"
+        return replace(found, after=f"no: {document['sentence']}")
     kind = "same invariant" if document["same"] else "another invariant"
-    return f"yes, {document['seconds']:.0f} s, {kind}: {document['token']}"
+    after = f"yes, {document['seconds']:.0f} s, {kind}"
+    return replace(found, after=after, token=document["token"])
 
 
 def run_of(mutant: Mutant) -> tuple[str, ...]:

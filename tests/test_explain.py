@@ -198,6 +198,16 @@ def test_a_fault_of_a_preparation_is_a_world_that_a_kernel_alone_breaks(monkeypa
         explained({"pages": 2}, [[("take", 0, 0)]], [[("put", 0)]])
 
 
+def test_what_goes_past_the_lists_knows_one_zone_alone():
+    with pytest.raises(MisuseError, match="know one zone alone"):
+        explained({"pages": 2, "zones": 2}, [[]], [[("zone_take", 0, 0)]])
+    two = [one for one in drawn(400, Evidence("", workloads=("churn",))) if "zones" in one.world]
+    made = {
+        operation[0] for one in two for each in (*one.before, *one.threads) for operation in each
+    }
+    assert two and made == {"take", "put"}
+
+
 def test_a_smaller_sketch_has_one_thing_less():
     sketch = Sketch({"pages": 4, "poison": True}, ((("take", 0, 0),), ()), ((("put", 0),), ()))
     texts = [one.text for one in sketch.variants()]

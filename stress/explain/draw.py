@@ -14,7 +14,7 @@ from typing import Any
 from shmalloc import constants_slab as cs
 from stress.explain.evidence import Evidence
 from stress.explain.operations import MOST_IN_BULK, OBJECTS, PAGES, PERFORMERS
-from stress.explain.worlds import Operation, Sketch
+from stress.explain.worlds import OF_FIRST_ZONE, Operation, Sketch
 
 GROWS_AFTER = 40  # sketches with two CPUs and one operation each or two
 LINK_STORES = ("descriptor", "table", "index", "bitmap")
@@ -50,6 +50,8 @@ def _sketch(
     cpus = 2 if small or chance.random() < 0.75 else 3
     world = _object_world(chance) if objects else _page_world(chance, evidence, small)
     names = [name for name in table if weights.get(name)] or ["take", "put"]
+    if world.get("zones", 1) > 1:  # what goes past the lists goes to the first zone
+        names = [name for name in names if name not in OF_FIRST_ZONE] or ["take", "put"]
     if not objects:
         names = _together(chance, names)
     drawer = _Drawer(chance, world, table, names, [weights.get(name, 1) for name in names], cpus)
@@ -122,7 +124,7 @@ class _Drawer:
         take, put, slots = ("take", "put", PAGE_SLOTS)
         if objects:
             take, put, slots = ("object_take", "object_put", OBJECT_SLOTS)
-        elif self._chance.random() < 0.5:
+        elif self._world.get("zones", 1) == 1 and self._chance.random() < 0.5:
             take, put = "zone_take", "zone_put"
         taken = self._chance.sample(range(slots), self._chance.randint(0, slots))
         found = [self._with_slot(take, slot) for slot in taken]

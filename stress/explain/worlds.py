@@ -37,6 +37,7 @@ Operation = tuple[Any, ...]
 Threads = Sequence[Sequence[Operation]]
 SPECIAL = ("pages", "max_order", "zones", "object_bytes", "cache_flags")
 NEEDED = ("pages", "object_bytes", "page_bytes", "max_order", "cache_flags")  # of a world
+OF_FIRST_ZONE = ("zone_take", "zone_put")
 NAME = "explained"
 T = TypeVar("T")
 Rows = tuple[tuple[Operation, ...], ...]
@@ -110,6 +111,9 @@ def _without(items: tuple[T, ...], k: int) -> tuple[T, ...]:
 def explained(world: Mapping[str, Any], before: Threads, threads: Threads) -> Program:
     """The program. Raises ``MisuseError`` for what is no operation, ``CorruptionError`` where what
     comes before already breaks the world."""
+    wanted = {operation[0] for each in (*before, *threads) for operation in each}
+    if world.get("zones", 1) > 1 and wanted & set(OF_FIRST_ZONE):
+        raise MisuseError(f"operations: {', '.join(OF_FIRST_ZONE)} know one zone alone")
     state = state_of(world, len(threads))
     on_objects = "object_bytes" in world
     for cpu, operations in enumerate(before):

@@ -84,19 +84,19 @@ def test_code_from_another_folder_has_our_file(folder: Path) -> None:
     runnable.runnable(alloc_pages)
     runnable.forget()
     key = key_of_rewritten(alloc_pages, True)
-    payload = marshal.loads(store.default_store().peek(key) or b"")
+    payload = marshal.loads(store.default_store(runnable.FOLDER).peek(key) or b"")
     elsewhere = {
         name: (code.replace(co_filename="/elsewhere.py"), callees, result)
         for name, (code, callees, result) in payload.items()
     }
-    store.default_store().put(key, marshal.dumps(elsewhere), lambda _: None)
+    store.default_store(runnable.FOLDER).put(key, marshal.dumps(elsewhere), lambda _: None)
     assert runnable.runnable(alloc_pages).__code__.co_filename == alloc_pages.__code__.co_filename
 
 
 def test_a_damaged_file_is_made_again(folder: Path) -> None:
     runnable.runnable(alloc_pages)
     runnable.forget()
-    (file,) = folder.glob("*.image")
+    (file,) = folder.rglob("*.image")
     whole = file.read_bytes()
     file.write_bytes(whole[:-9] + b"\0" * 9)
     assert runnable.runnable(alloc_pages).__name__ == "alloc_pages"
@@ -105,4 +105,4 @@ def test_a_damaged_file_is_made_again(folder: Path) -> None:
 
 def test_few_kernels_are_not_kept(folder: Path) -> None:
     runnable.runnable(lock.try_spin)
-    assert list(folder.glob("*.image")) == []
+    assert list(folder.rglob("*.image")) == []

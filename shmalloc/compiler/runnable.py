@@ -36,6 +36,7 @@ _Rewritten: TypeAlias = tuple[CodeType, dict[str, _Which], Type]
 _Name: TypeAlias = tuple[str, bool]  # of a ``_Which``
 _Kept: TypeAlias = tuple[CodeType, dict[str, _Name], Type]
 
+FOLDER = "rewritten"  # of the usual directory
 WORTH_KEEPING = 20  # kernels: fewer are rewritten faster than a file is written
 
 _rewritten: dict[_Which, _Rewritten] = {}
@@ -71,7 +72,7 @@ def forget() -> None:
 def _get(which: _Which) -> _Rewritten:
     if which not in _rewritten:
         key = digest.key_of_rewritten(*which)
-        payload = store.default_store().peek(key)
+        payload = store.default_store(FOLDER).peek(key)
         if payload is not None:
             _load(which, marshal.loads(payload))
         else:
@@ -98,7 +99,7 @@ def _keep(which: _Which, key: str) -> None:
     _reached(which, found)
     names = {_name_of(one): kept for one, kept in found.items()}
     if len(names) == len(found):  # else two have one name: modules of the same name
-        store.default_store().put(key, marshal.dumps(names), lambda _: None)
+        store.default_store(FOLDER).put(key, marshal.dumps(names), lambda _: None)
 
 
 def _reached(which: _Which, found: dict[_Which, _Kept]) -> None:

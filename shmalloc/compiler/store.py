@@ -6,6 +6,7 @@ In a directory that can be trusted (directory.py)::
     KEY.image           an image (imagefile.py), replaced or removed, never changed
     .KEY.PID-*.new      one that is being written
     lock                the claims of builders (claims.py)
+    rewritten/          a store of the same kind, of rewritten kernels (runnable.py)
 
 A file that is damaged, or that belongs neither to us nor to root, is built again, with one line
 that says why. Once all images together exceed $SHMALLOC_CACHE_MB, the least recently used are
@@ -19,7 +20,7 @@ once (claims.py); it does not wait for a thread that fetches. ``tell`` takes a l
 What it does not do: make keys, compile, or load an image into the process.
 """
 
-# ruff: noqa: PTH112
+# ruff: noqa: PTH112, PTH118
 
 from __future__ import annotations
 
@@ -68,9 +69,9 @@ def fetch(key: str, build: Callable[[], bytes], tell: Callable[[str], None]) -> 
     return default_store().fetch(key, build, tell)
 
 
-def default_store() -> Store:
-    """The store in the usual directory, as the environment says at this moment."""
-    root = usual()
+def default_store(part: str = "") -> Store:
+    """The store in the usual directory, or in ``part`` of it, as the environment says now."""
+    root = os.path.join(usual(), part) if part else usual()
     return _stores.setdefault(root, Store(root))
 
 

@@ -364,6 +364,12 @@ def test_a_sleeper_outside_of_the_cycle_comes_behind_it(engine):
     assert [one.cpu for one in failure.trace.blocked] == [1, 2, 0]
 
 
+def test_who_sleeps_at_a_word_that_is_no_lock_waits_for_no_holder(engine):
+    program = script([store_(OTHER, 0)], [wait_(OTHER, 0)], locks=[LOCK])
+    failure = failure_of(program, engine)
+    assert [(one.address, one.holder) for one in failure.trace.blocked] == [(OTHER, None)]
+
+
 def test_without_locks_a_deadlock_is_seen_when_no_cpu_can_continue(engine):
     failure = failure_of(script(*crosswise(0, 1), BUSY), engine)
     assert failure.kind == "deadlock"

@@ -184,15 +184,25 @@ def _blocked(machine: InterpretedMachine, steps: Sequence[Step]) -> tuple[Blocke
         address = int(block[cb.AT + cpu]) if asleep or not own else own[-1].address
         posted = block.posted[cpu]
         site = posted[-1][0] if posted and posted[-1] else None
-        found[cpu] = Blocked(cpu, address, _holder(machine, steps, cpu, address), not asleep, site)
+        holder = _holder(machine, steps, cpu, address, asleep)
+        found[cpu] = Blocked(cpu, address, holder, not asleep, site)
     return _cycle_first(found)
 
 
-def _holder(machine: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int) -> int | None:
-    """The CPU that holds the lock at ``word``; for other words, the last CPU that changed it."""
-    if word in machine.program.locks:
+def _holder(
+    machine: InterpretedMachine, steps: Sequence[Step], cpu: int, word: int, asleep: bool
+) -> int | None:
+    """The CPU that holds the lock at ``word``; for other words, the last CPU that changed it.
+
+    None for a word that a CPU sleeps at, where the program says which of those are locks: who
+    sleeps for memory, or for an event, waits for no holder.
+    """
+    locks = machine.program.locks
+    if word in locks:
         holder = int(machine.ram.array[word]) & cb.HOLDER_MASK
         return holder - 1 if 0 < holder <= len(machine.program.threads) else None
+    if asleep and locks:
+        return None
     for step in reversed(steps):
         if word in addresses_of(step) and may_change(step):
             return step.cpu if step.cpu != cpu else None

@@ -258,6 +258,15 @@ def test_a_case_of_the_allocator_passes_without_a_death(name):
     assert (run.kind, run.code) == ("passed", 0)
 
 
+@pytest.mark.parametrize("name", case_names())
+def test_a_case_of_the_allocator_waits_for_nothing_that_only_the_dead_would_have_done(name):
+    case = allocator_case(name)
+    runner = Runner(case, "interpreted")
+    schedule = FIRST if case.living == 2 else schedules_of(case.living)[0]
+    runs = [runner.run(schedule, victim, 1) for victim in range(case.living)]
+    assert [(run.kind, run.code) for run in runs] == [("passed", 0)] * case.living
+
+
 SMALL = ("buddy-merge-take", "slab-free-free", "pcp-drain-alloc")
 
 

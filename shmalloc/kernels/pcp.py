@@ -253,11 +253,12 @@ def pcp_decay(mem: Memory, claim: Claim) -> int:
         if load_relaxed(mem, pcp + c.P_LOCK) == 0 and cas(
             mem, pcp + c.P_LOCK, 0, owner_word(mem, claim)
         ):
-            high = mem[pcp + c.P_HIGH] - max(mem[pcp + c.P_HIGH] >> 3, 1)
-            mem[pcp + c.P_HIGH] = max(high, mem[pcp + c.P_HIGH_MIN])
-            mem[pcp + c.P_FREE_RUN] = 0
-            excess = mem[pcp + c.P_COUNT] - mem[pcp + c.P_HIGH]
+            lowered = mem[pcp + c.P_HIGH] - max(mem[pcp + c.P_HIGH] >> 3, 1)
+            high = max(lowered, mem[pcp + c.P_HIGH_MIN])
+            excess = mem[pcp + c.P_COUNT] - high
             if excess > 0:
                 drain_some(mem, claim, zone_id, pcp, excess)
+            mem[pcp + c.P_HIGH] = high  # last: a list of the dead keeps to the mark that it has
+            mem[pcp + c.P_FREE_RUN] = 0
             unspin(mem, pcp + c.P_LOCK)
     return 0

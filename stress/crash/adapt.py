@@ -62,15 +62,17 @@ OVERWRITTEN = "a free pointer was overwritten from outside: recovery believes fr
 ONLY_WAKER = "the CPU that dies is the only one that would have woken the sleeper"
 RECOVERER = "a recoverer helps itself as it waits for who dies later, which none does here"
 RECOVERERS = ("wait-recover", "wait-recover-list")
-ONLY_WAKERS = ("wait-online", "wait-shrink", "wait-destroy", "wait-reap")
+WAIT_ONLY = "online shrink destroy reap"
+ONLY_WAKERS = [*(f"wait-{name}" for name in WAIT_ONLY.split()), "watermark-nofail-and-free"]
 # Programs that begin with a stopped lock. What dies in try_pages.py is in try_operations.py.
-STOPS = "zone-stopped lists-stopped all-stopped descriptor-stopped index-stopped"
+STOPS = "zone-stopped lists-stopped all-stopped descriptor-stopped index-stopped holder-stops"
 LOCKS_HELD = [
     f"try-{name}" for name in f"{STOPS} free-drain free-free-drain-3 free-alloc wake".split()
 ]
 PLAYED = "a CPU plays a fixed part, and the other one waits for each step of it"
 ASKED = "a reclaimer rests while nothing is asked for: who would have asked may be dead"
 WITHOUT_REST = ("reclaim-shrink", "reclaim-pass")
+RESTING = ("watermark-boost-and-end",)
 
 
 def left_out(name: str) -> str:
@@ -84,9 +86,9 @@ def left_out(name: str) -> str:
         return PLAYED
     if name in RECOVERERS:
         return RECOVERER
-    if name.startswith("reclaim-") and name not in WITHOUT_REST:
+    if name in RESTING or (name.startswith("reclaim-") and name not in WITHOUT_REST):
         return ASKED
-    if name == "slab-destroy-stopped":
+    if name in ("slab-destroy-stopped", "contig-isolate-stopped"):
         return STOPPED
     if name.startswith("stray-"):
         return OVERWRITTEN

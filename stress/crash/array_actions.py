@@ -15,7 +15,7 @@ from shmalloc.kernels.shared_arrays import drop_array, exchange_array, make_arra
 from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed
 from stress.crash.initial_states import pages
-from stress.crash.kernels import has_died, living_slot, nothing_is_lost, untolerated
+from stress.crash.kernels import has_died, nothing_is_lost, untolerated
 from stress.programs.arrays import (
     ARRAY,
     counts_agree,
@@ -74,7 +74,7 @@ def arrays_survive(mem: Memory) -> int:
         return untolerated(mem)
     if page_locks_held(mem) != 0 or dead_hold_none(mem) != 0 or counts_agree(mem) != 0:
         return first_violation(mem)
-    end_all(mem, living_slot(mem))
+    end_all(mem, int(has_died(mem, 0)))  # as below
     return nothing_is_lost(mem)
 
 

@@ -18,6 +18,7 @@ from stress.mutants import (
     pcp,
     reclaim,
     recovery,
+    reviewed,
     slab,
     stores,
     structures,
@@ -39,6 +40,7 @@ PARTS: dict[str, tuple[Mutant, ...]] = {
     "nowait": nowait.MUTANTS,
     "operations": operations.MUTANTS,
     "reclaim": reclaim.MUTANTS,
+    "reviewed": reviewed.MUTANTS,
     "structures": (*structures.MUTANTS, *dicts.MUTANTS),
 }
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for part in PARTS.values() for mutant in part}

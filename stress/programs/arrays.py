@@ -212,13 +212,14 @@ def continues(mem: Memory, pfn: Pfn) -> bool:
 
 @kernel
 def end_all(mem: Memory, by: Claim) -> None:
-    """End every reference and free every table."""
+    """End every reference and free every table.
+
+    Tickets come last: one is reaped by a reference of ours, for which we may have no other room.
+    """
     for claim in range(fixed(mem, c.H_CPUS)):
-        if claim != by:
-            recover_arrays(mem, by, claim)
-            reap_tickets(mem, by, claim, 1, 0)
-    recover_arrays(mem, by, by)
-    reap_tickets(mem, by, by, 1, 0)
+        recover_arrays(mem, by, claim)
+    for claim in range(fixed(mem, c.H_CPUS)):
+        reap_tickets(mem, by, claim, 1, 0)
     for claim in range(fixed(mem, c.H_CPUS)):
         if give_table_back(mem, by, claim) != 0:
             report(mem, by, c.I_TEARDOWN, c.AT_WORD | claim, 0, c.E_BUSY)

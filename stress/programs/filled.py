@@ -23,6 +23,7 @@ from stress.oracles.filling import check_filled
 from stress.programs.checks import pages_are_sound
 from stress.programs.held import page_put, page_take, slot_at
 from stress.programs.initial_state import InitialState, catalogue
+from stress.programs.wakers import sleep_for_page
 
 LISTED = 8  # first word of a CPU's list of blocks
 BLOCKS = 2  # of a list
@@ -89,6 +90,12 @@ def run_round(mem: Memory, claim: Claim) -> int:
         check_filled(mem, claim, pfn, 1)
         result = free_past_lists(mem, claim, pfn, 1, claim + 1)
     return result
+
+
+@kernel
+def take_pair(mem: Memory, claim: Claim) -> Pfn:
+    """Takes a pair, and keeps it if it gets one."""
+    return page_take(mem, claim, 0, 1)
 
 
 @kernel
@@ -218,4 +225,14 @@ def run(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("filled", bulk, bulk_pair, listed, drained, largest, contig, run)
+def sleeper(name: str) -> Program:
+    return strayed(poisoned(2, 1), 1).program(
+        name,
+        (take_pair, sleep_for_page),
+        check=stray_is_caught,
+        story="an allocation takes the only pair, finds its second page changed and gives the first"
+        " one back: a CPU that looked meanwhile sleeps for a page, and no other one comes",
+    )
+
+
+PROGRAMS = catalogue("filled", bulk, bulk_pair, listed, drained, largest, contig, run, sleeper)

@@ -70,7 +70,7 @@ WORLDS = {
         {"zones": with_page_more, "min_free_pages": 1},
     ),
 }
-_FILLED = ("bulk", "bulk-pair", "listed", "drained", "largest", "contig", "run")
+_FILLED = ("bulk", "bulk-pair", "listed", "drained", "largest", "contig", "run", "sleeper")
 POISONED = ("slab-destroy-sheaf", *(f"filled-{name}" for name in _FILLED))  # as they are written
 WITHOUT_LISTS = (
     "store-index-swap",

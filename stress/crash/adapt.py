@@ -60,6 +60,9 @@ STOPPED = "a process has stopped: only the system's clock can tell"
 HELD = "a stopped CPU holds a lock for ever, and a recovery has to wait for it"
 OVERWRITTEN = "a free pointer was overwritten from outside: recovery believes free lists"
 ONLY_WAKER = "the CPU that dies is the only one that would have woken the sleeper"
+LEFT_OVER = (
+    "the CPU that dies is the only one that would have ended an isolation of a life long over"
+)
 RECOVERER = "a recoverer helps itself as it waits for who dies later, which none does here"
 RECOVERERS = ("wait-recover", "wait-recover-list")
 WAIT_ONLY = "online shrink destroy reap"
@@ -84,6 +87,8 @@ def left_out(name: str) -> str:
         return ONLY_WAKER
     if name in structure_lock_sleepers.PROGRAMS:
         return PLAYED
+    if name == "claims-labels-again":
+        return LEFT_OVER
     if name in RECOVERERS:
         return RECOVERER
     if name in RESTING or (name.startswith("reclaim-") and name not in WITHOUT_REST):

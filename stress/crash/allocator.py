@@ -23,7 +23,8 @@ HOPEFUL = ("wait-", "pcp-")  # programs with a page for every CPU, unless one di
 
 
 # Programs, and the number of pages they retire
-RETIRING = ("pcp-free-poison", "pcp-bulk-poison", "bulk-put-poison", *filled.PROGRAMS)
+MARKING = ("pcp-free-poison", "pcp-bulk-poison", "bulk-put-poison", "pass-adopt-marked")
+RETIRING = (*MARKING, "sampled-marked-page", *filled.PROGRAMS)
 POISONING = dict.fromkeys(RETIRING, 1)
 
 

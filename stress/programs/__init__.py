@@ -52,6 +52,7 @@ from stress.programs import (
     waiters,
     wakers,
     watermarks,
+    zeroed,
 )
 from stress.programs.worlds import ProgramTable
 
@@ -77,6 +78,7 @@ PARTS = (
     contig,
     offline,
     filled,
+    zeroed,
     bulk,
     arrays,
     array_moves,

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.contig import set_isolated, unisolate_range
 from shmalloc.kernels.pages import alloc_pages, free_pages_of
 from shmalloc.kernels.reap import reap
 from shmalloc.kernels.recover import recover
 from shmalloc.kernels.reporting import cpu_at, cpu_of, report
 from shmalloc.kernels.slots import claim_slot, is_dead, mark_dead, release_slot, settle_on
+from shmalloc.kernels.zone import isolator_of
 from shmalloc.units import Claim, Memory
 from shmalloc.words import fixed, load
 from stress.machine.program import Program
 from stress.programs.checks import first_violation, pages_are_sound
-from stress.programs.held import RESULT, note_result, slot_at
+from stress.programs.held import ONLY_ZONE, RESULT, note_result, slot_at
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.written import check_block, sign_block
 
@@ -82,6 +84,21 @@ def recoverer_and_reaper(mem: Memory, claim: Claim) -> int:
     """Recovers the first life, and frees the page that it left."""
     recover(mem, claim)
     return reap(mem, claim, CLAIM, FIRST)
+
+
+@kernel
+def claimer_behind_others(mem: Memory, claim: Claim) -> int:
+    """Takes the claim, whose labels begin again: no pageblock may bear one of its old ones."""
+    did = claimer(mem, claim)
+    if did != 0 and isolator_of(mem, 0) >= 0:
+        report(mem, claim, c.X_LOST_OWNER, 0, -1, isolator_of(mem, 0))
+    return did
+
+
+@kernel
+def ender(mem: Memory, claim: Claim) -> int:
+    """Ends the isolation that an old life of the claim left."""
+    return unisolate_range(mem, claim, 0, 1)
 
 
 @kernel
@@ -240,8 +257,24 @@ def recover_newcomer_3(name: str) -> Program:
     )
 
 
+def labels_again(name: str) -> Program:
+    state = ended()
+    zone, at = state.layout.zone(ONLY_ZONE), state.layout.cpu(CLAIM) + c.C_EPOCH
+    state.ram[at] = 1
+    assert set_isolated(state.ram, zone, CLAIM, 0, 1) == 0, "page 0 was isolated"
+    state.ram[at] = c.LABEL_EPOCH_MASK + 1  # the next life has the label of the first one
+    return state.program(
+        name,
+        (claimer_behind_others, ender),
+        check=one_life,
+        story="a claim has used up the labels of its pages, and its first life's is on a pageblock"
+        " that it isolated: it is not taken before another process has ended that isolation",
+    )
+
+
 PROGRAMS = catalogue(
     "claims",
+    labels_again,
     claim_claim,
     claim_mark,
     release_mark,

@@ -11,8 +11,11 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
+from shmalloc.kernels.bits import wants_poison
+from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.pages import alloc_pages
+from shmalloc.kernels.poison import mark_for_poison
 from shmalloc.kernels.reap import adopt_object, adopt_pages, reap
 from shmalloc.kernels.reporting import claim_at, report
 from shmalloc.kernels.zone import frame_at
@@ -73,6 +76,12 @@ def adopt_passed_object(mem: Memory, claim: Claim) -> int:
 
 
 @kernel
+def mark_passed(mem: Memory, claim: Claim) -> int:
+    """Has the page leave service when it is freed, if it is in use by one owner all the time."""
+    return note_result(mem, claim, int(mark_for_poison(mem, PASSED) == 0))
+
+
+@kernel
 def reap_giver(mem: Memory, claim: Claim) -> int:
     """The supervisor of GIVER frees what it still owns."""
     epoch = fixed(mem, claim_at(mem, GIVER) + c.C_EPOCH)
@@ -121,6 +130,16 @@ def one_got_it(mem: Memory) -> int:
     if got != 1:
         report(mem, 0, c.X_DOUBLE_ALLOC, PASSED, 1, got)
     return first_violation(mem)
+
+
+@kernel
+def adopted_with_its_mark(mem: Memory) -> int:
+    """CPU 0 has the page, and its mark, if CPU 1 has marked it."""
+    adopted = mem[slot_at(mem, 0, RESULT)] >> 1
+    marked = mem[slot_at(mem, 1, RESULT)] >> 1
+    if adopted != 1 or int(wants_poison(page_state(mem, PASSED))) != marked:
+        report(mem, 1, c.M_WRONG_STATE, PASSED, marked, page_state(mem, PASSED))
+    return pages_are_sound(mem)
 
 
 @kernel
@@ -225,9 +244,20 @@ def object_adopt_reuse(name: str) -> Program:
     )
 
 
+def adopt_marked(name: str) -> Program:
+    return with_block().program(
+        name,
+        (adopt_page, mark_passed),
+        check=adopted_with_its_mark,
+        story="poison_page marks a page while it is adopted: the receiver's swap neither fails for"
+        " the mark nor takes it away (transition_owned)",
+    )
+
+
 PROGRAMS = catalogue(
     "pass",
     adopt_adopt,
+    adopt_marked,
     adopt_reap,
     adopt_reap_pair,
     reap_reap,

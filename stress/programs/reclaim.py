@@ -9,10 +9,13 @@ is a deadlock: it sleeps although the zone is below its low mark.
 from __future__ import annotations
 
 from shmalloc import constants as c
-from shmalloc.dialect import kernel
+from shmalloc.dialect import Kernel, kernel
 from shmalloc.kernels.cache_set import cache_create
+from shmalloc.kernels.contig import alloc_contig_range
+from shmalloc.kernels.pages_bulk import alloc_bulk
 from shmalloc.kernels.reclaimer import all_balanced, arm_reclaim, reclaim_pass, reclaim_rest
 from shmalloc.kernels.recover import recover
+from shmalloc.kernels.runs import alloc_run
 from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import cas
 from stress.machine.program import Program
@@ -22,7 +25,8 @@ from stress.programs.checks import (
     page_locks_held,
     pages_are_sound,
 )
-from stress.programs.held import object_put, page_take, zone_put
+from stress.programs.filled import LISTED
+from stress.programs.held import object_put, page_take, receive, slot_at, zone_put
 from stress.programs.initial_state import InitialState, catalogue
 from stress.programs.slab import FOUR_IN_A_SLAB, ONE_EACH
 from stress.programs.slab import destroy as destroy_cache
@@ -31,6 +35,7 @@ from stress.programs.watermarks import about_to_mix, take_unmovable
 
 PAGES = 9
 LEAST = 4
+LONE = 0  # a page in a pair that is free when one pair was taken
 ARMED = 1  # H_RECLAIM while a reclaimer sleeps
 
 
@@ -43,6 +48,34 @@ def take_below_low(mem: Memory, claim: Claim) -> Pfn:
 @kernel
 def take_one_more(mem: Memory, claim: Claim) -> Pfn:
     return page_take(mem, claim, 0, 0)
+
+
+@kernel
+def take_range_below_low(mem: Memory, claim: Claim) -> int:
+    page_take(mem, claim, 0, 1)
+    result = alloc_contig_range(mem, claim, LONE, LONE + 1, claim + 1)
+    if result == 0:
+        receive(mem, claim, 1, LONE, 0)
+    return result
+
+
+@kernel
+def take_run_below_low(mem: Memory, claim: Claim) -> int:
+    page_take(mem, claim, 0, 1)
+    result = alloc_run(mem, claim, LONE, LONE + 1, claim + 1)
+    if result == 0:
+        receive(mem, claim, 1, LONE, 0)
+    return result
+
+
+@kernel
+def take_list_below_low(mem: Memory, claim: Claim) -> int:
+    page_take(mem, claim, 0, 1)
+    at = slot_at(mem, claim, LISTED)
+    got = alloc_bulk(mem, claim, 0, c.MT_MOVABLE, claim + 1, 1, at)
+    if got == 1:
+        receive(mem, claim, 1, mem[at], 0)
+    return got
 
 
 @kernel
@@ -137,6 +170,29 @@ def wake(name: str) -> Program:
     )
 
 
+def by(name: str, taker: Kernel, how: str) -> Program:
+    """As ``wake``, where the second allocation is another one."""
+    return low_zone().program(
+        name,
+        (taker, keep_until_asked),
+        check=pages_are_sound,
+        story=f"{how} leaves the zone below its low mark, and no allocation comes behind it that"
+        " would wake the reclaimer",
+    )
+
+
+def by_range(name: str) -> Program:
+    return by(name, take_range_below_low, "a range")
+
+
+def by_run(name: str) -> Program:
+    return by(name, take_run_below_low, "a run for a large array")
+
+
+def by_list(name: str) -> Program:
+    return by(name, take_list_below_low, "a list of pages")
+
+
 def wake_3(name: str) -> Program:
     return low_zone(3).program(
         name,
@@ -228,5 +284,16 @@ def boost(name: str) -> Program:
 
 
 PROGRAMS = catalogue(
-    "reclaim", wake, wake_3, two_sleep_3, boost, recover_waker, drain, shrink, destroy
+    "reclaim",
+    wake,
+    wake_3,
+    by_range,
+    by_run,
+    by_list,
+    two_sleep_3,
+    boost,
+    recover_waker,
+    drain,
+    shrink,
+    destroy,
 )

@@ -9,12 +9,22 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.page_owner import entry_of_key, key_of
+from shmalloc.kernels.pages import alloc_pages
+from shmalloc.kernels.poison import mark_for_poison
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.checks import pages_are_sound
-from stress.programs.held import BLOCKS, block_pfn, page_take, slot_at, zone_put, zone_take
+from stress.programs.held import (
+    BLOCKS,
+    block_pfn,
+    page_take,
+    slot_at,
+    zone_free,
+    zone_put,
+    zone_take,
+)
 from stress.programs.initial_state import InitialState, catalogue
 
 SAMPLED = {"page_owner": 1, "page_owner_entries": c.PO_WINDOW, "stack_words": 1 << 10}
@@ -34,6 +44,12 @@ def put_and_take(mem: Memory, claim: Claim) -> Pfn:
 
 
 @kernel
+def mark_first(mem: Memory, claim: Claim) -> int:
+    """Has the page of CPU 0 leave service when it is freed."""
+    return mark_for_poison(mem, block_pfn(mem[slot_at(mem, 0, 0)]))
+
+
+@kernel
 def entries_of(mem: Memory, pfn: Pfn, owner: int) -> int:
     """How many complete entries say that ``pfn`` is of ``owner`` now."""
     table = fixed(mem, c.H_AT_PAGE_OWNER)
@@ -44,7 +60,7 @@ def entries_of(mem: Memory, pfn: Pfn, owner: int) -> int:
             entry = entry_of_key(mem, table, at)
             if (
                 mem[entry + c.PE_PROOF] == descriptor_at(mem, pfn)
-                and mem[entry + c.PE_SEEN] == mem[descriptor_at(mem, pfn)]
+                and mem[entry + c.PE_SEEN] == mem[descriptor_at(mem, pfn)] & ~c.POISON_BIT
                 and mem[entry + c.PE_OWNER] == owner
             ):
                 found += 1
@@ -83,4 +99,19 @@ def page_again(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("sampled", two_entries, page_again)
+def marked_page(name: str) -> Program:
+    state = InitialState.booted(c.PO_WINDOW + 1, **SAMPLED).take(0)
+    others = [int(alloc_pages(state.ram, 1, 0, c.MT_MOVABLE, 2)) for _ in range(c.PO_WINDOW)]
+    for pfn in others:  # the last one found no key; it is the first that is allocated again
+        assert zone_free(state.ram, 1, pfn, 0, 2) == 0, "the page was refused"
+    state.ram[state.layout.at["page_owner"] + c.PO_LOST] = 0
+    return state.program(
+        name,
+        (mark_first, take_one),
+        check=each_page_has_its_entry,
+        story="every key is taken, and all but the first are of pages that were freed; the page of"
+        " the first one is marked for poison while another claim looks for a key of the dead",
+    )
+
+
+PROGRAMS = catalogue("sampled", two_entries, page_again, marked_page)

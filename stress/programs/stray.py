@@ -1,6 +1,7 @@
 """Programs in which one free pointer was overwritten from outside before the CPUs begin.
 
-The pointer names another object of its slab, so nothing but owner words can tell that it is wrong.
+The pointer of a slab names another object of it, so nothing but owner words can tell that it is
+wrong; that of a free page leads out of its list.
 What was written to is reported and leaves service; no object may be given out twice, and nothing
 else may be reported, since everything else is sound. Free pointers are plain: a hardened one that
 was overwritten is no index at all.
@@ -15,16 +16,30 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel
 from shmalloc.kernels.audit import audit
+from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.cache_set import cache_shrink
+from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.objects import cache_at, node_part
-from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress
+from shmalloc.kernels.reporting import report
+from shmalloc.kernels.zone import frame_at
+from shmalloc.units import CacheWords, Claim, Memory, ObjectAddress, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
+from stress.programs.buddy import take_and_put
 from stress.programs.checks import object_locks_held, objects_held_twice, page_locks_held
-from stress.programs.held import FIRST_OBJECT, ONLY_CACHE, object_put, object_take, slot_at
+from stress.programs.held import (
+    FIRST_OBJECT,
+    ONLY_CACHE,
+    SHARED,
+    object_put,
+    object_take,
+    slot_at,
+    zone_take,
+)
 from stress.programs.initial_state import InitialState, catalogue
 
 TWO_IN_A_SLAB = 48  # bytes of an object, in a page of 128 bytes
+STRAY_BITS = 1 << 9
 EIGHT_IN_A_SLAB = 48  # bytes of an object, in a page of 512 bytes
 TWO_EACH = 2 << cs.CF_CAPACITY_SHIFT | 1 << cs.CF_BARN_SHIFT
 
@@ -79,6 +94,17 @@ def place_is_reported(mem: Memory) -> int:
     """0 if no object has two owners, and nothing is reported but an object in two places, or a
     corrupt free list."""
     return first_but(mem, c.M_FREECHAIN, c.I_SHEAF)
+
+
+@kernel
+def page_left_service(mem: Memory) -> int:
+    """``links_are_reported``, and the page that was written to is given out no more."""
+    found = links_are_reported(mem)
+    pfn: Pfn = fixed(mem, slot_at(mem, 0, SHARED))
+    if found == 0 and type_of(page_state(mem, pfn)) != c.T_POISONED:
+        report(mem, 0, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_POISONED, page_state(mem, pfn))
+        found = c.M_WRONG_STATE
+    return found
 
 
 def stray_write(state: InitialState, address: ObjectAddress, following: ObjectAddress) -> None:
@@ -140,4 +166,20 @@ def shrink_list(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("stray", take, flush, shrink_list)
+def free_page(name: str) -> Program:
+    state = InitialState.booted(4)
+    first = int(zone_take(state.ram, 0, 0, 0))
+    state.put(0)
+    state.ram[frame_at(state.ram, first)] ^= STRAY_BITS
+    state.ram[slot_at(state.ram, 0, SHARED)] = first
+    return state.program(
+        name,
+        (take_and_put, take_and_put),
+        check=page_left_service,
+        story="the links of the first free page are wrong: rmqueue has all lists made anew, and the"
+        " mark of the page must live through that, or it is given out again; meanwhile the other"
+        " CPU waits for the zone lock, or has one of the pages",
+    )
+
+
+PROGRAMS = catalogue("stray", take, flush, shrink_list, free_page)

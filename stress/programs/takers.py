@@ -9,20 +9,31 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.contig import alloc_contig_range
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.shared_arrays import make_run
+from shmalloc.kernels.watermark import boost_watermark
 from shmalloc.kernels.zone import zone_at
 from shmalloc.layout import ZoneSpec
-from shmalloc.units import Claim, Memory
+from shmalloc.units import Claim, Memory, Pfn
 from shmalloc.words import fixed
 from stress.machine.program import Program
 from stress.programs.arrays import arrays_are_sound, make_one, note_reference, with_tables
 from stress.programs.bulk import may_take_two, take_two_zones
 from stress.programs.checks import pages_are_sound
 from stress.programs.contig import take_range
-from stress.programs.held import ONLY_ZONE
+from stress.programs.held import ONLY_ZONE, page_take, receive
 from stress.programs.initial_state import InitialState, catalogue
-from stress.programs.watermarks import free_now, keeps, minimum_is_free, take_page
+from stress.programs.watermarks import (
+    free_now,
+    half_is_offline,
+    keeps,
+    minimum_is_free,
+    put_page,
+    take_offline,
+    take_page,
+    take_with,
+)
 
 LOW = 5  # of a zone of six pages whose minimum is four
 RUN_PAGES = 3  # of blocks of two
@@ -33,6 +44,21 @@ RUN_PAGES = 3  # of blocks of two
 def make_run_of_three(mem: Memory, claim: Claim) -> int:
     slot, sequence, _, _ = make_run(mem, claim, RUN_PAGES, 0)
     return note_reference(mem, claim, slot, sequence)
+
+
+@kernel
+def take_listed_pair(mem: Memory, claim: Claim) -> Pfn:
+    return page_take(mem, claim, 0, 1)
+
+
+@kernel
+def take_second_half(mem: Memory, claim: Claim) -> int:
+    """Takes the last two pages of a pageblock of four."""
+    result = alloc_contig_range(mem, claim, 6, 8, claim + 1)
+    if result == 0:
+        receive(mem, claim, 0, 6, 0)
+        receive(mem, claim, 1, 7, 0)
+    return result
 
 
 # --- what must hold ------------------------------------------------------------------------------
@@ -95,4 +121,52 @@ def range_and_page(name: str) -> Program:
     )
 
 
-PROGRAMS = catalogue("watermark", bulk_and_page, bulk_and_bulk, run_and_page, range_and_page)
+def listed_pair(name: str) -> Program:
+    state = InitialState.booted(4, max_order=1, min_free_pages=2).take(1).take(0, slot=1)
+    return state.program(
+        name,
+        (take_listed_pair, put_page),
+        check=minimum_is_free,
+        story="watermark-pair-or-minimum by the per-CPU list, which is refilled with a pair:"
+        " the refill counts both of its pages, or one of the two that have to stay is taken",
+    )
+
+
+def half_and_page(name: str) -> Program:
+    state = InitialState.booted(8, max_order=2, pageblock_order=2, cpus=3, min_free_pages=3)
+    for cpu, slot, order in ((2, 0, 2), (2, 1, 1), (1, 1, 0)):
+        take_with(state.ram, cpu, slot, order, c.MT_MOVABLE | c.GFP_MEMALLOC)
+    return state.put(2).program(
+        name,
+        (take_second_half, take_page),
+        check=minimum_is_free,
+        story="half of a free block of four is wanted as a range: of its pageblock, which is"
+        " isolated meanwhile, two pages come back, and not the four of the block across the edge",
+    )
+
+
+def boost_and_offline(name: str) -> Program:
+    state = InitialState.booted(8, max_order=1, min_free_pages=4)
+    zone = state.layout.zone(ONLY_ZONE)
+    while boost_watermark(state.ram, zone):
+        pass
+    assert state.ram[zone + c.Z_BOOST] > 0, "no boost"
+    return state.program(
+        name,
+        (take_offline, take_page),
+        check=half_is_offline,
+        story="half of a zone goes offline whose marks are raised as far as they go: the boost has"
+        " a limit that sinks with the marks, or the zone is below them until a reclaimer comes",
+    )
+
+
+PROGRAMS = catalogue(
+    "watermark",
+    bulk_and_page,
+    bulk_and_bulk,
+    run_and_page,
+    range_and_page,
+    listed_pair,
+    half_and_page,
+    boost_and_offline,
+)

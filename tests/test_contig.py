@@ -149,6 +149,14 @@ def test_a_page_in_use_is_poisoned_when_it_is_freed(world):
     assert world.state(pfn) == (c.T_POISONED, 0) and world.audit() == 0
 
 
+def test_a_marked_page_in_a_list_counts_as_freed(world):
+    out = world.layout.at["scratch"]
+    assert world.do(driver.ALLOC_BULK, 0, 3, out) == 3
+    assert world.do(driver.POISON, world.mem[out + 1]) == 0
+    assert (world.do(driver.FREE_BULK, 0, 3, out), world.events(c.EV_FREE)) == (3, 3)
+    assert world.events(c.EV_POISONED) == 1
+
+
 def test_a_page_of_a_larger_allocation_cannot_be_poisoned(world):
     assert world.do(driver.POISON, world.alloc(order=2) + 1) == c.E_BUSY
 

@@ -17,10 +17,10 @@ from shmalloc.kernels.fault_injection import faultless
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, zero_on_alloc
 from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
 from shmalloc.kernels.lock import lock
-from shmalloc.kernels.pages import alloc_slow, give, refuse_free, wake_reclaimers
+from shmalloc.kernels.pages import alloc_slow, give, note_free, refuse_free, wake_reclaimers
 from shmalloc.kernels.reclaim import wake_if_boosted
 from shmalloc.kernels.repair import unlock_zone
-from shmalloc.kernels.reporting import event, record
+from shmalloc.kernels.reporting import event
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label
 from shmalloc.kernels.waiters import wake_waiters
@@ -126,28 +126,30 @@ def bulk_from_zone(
 @unit
 def free_bulk(mem: Memory, claim: Claim, order: Order, count: int, at: WordIndex) -> int:
     """Free ``count`` blocks of ``order`` listed in the words at ``at``; returns how many were
-    freed.
+    freed, those included that leave service for a mark (poison.py).
 
     First each block is claimed (a misuse is reported and left out; the list is compacted in
     place), then runs of blocks of one zone go back under one hold of its lock.
     """
     claimed = 0
+    freed = 0
     for i in range(count):
         pfn = mem[at + i]
         w0 = claim_for_free(mem, pfn, order, claim, 0)
         if w0 < 0:
             refuse_free(mem, claim, -w0, pfn, order)
-        elif wants_poison(w0):
-            retire_block(mem, claim, pfn, order)
         else:
-            fill_on_free(mem, pfn, order)
-            event(mem, claim, c.EV_FREE)
-            record(mem, claim, c.OP_FREE, order, pfn, 0)
-            mem[at + claimed] = pfn
-            claimed += 1
+            freed += 1
+            note_free(mem, claim, pfn, order, w0, 0)
+            if wants_poison(w0):
+                retire_block(mem, claim, pfn, order)
+            else:
+                fill_on_free(mem, pfn, order)
+                mem[at + claimed] = pfn
+                claimed += 1
     bulk_to_zones(mem, claim, order, claimed, at)
     event(mem, claim, c.EV_BULK)
-    return claimed
+    return freed
 
 
 @kernel

@@ -100,9 +100,8 @@ MUTANTS = (
         BULK,
         (
             (
-                "        elif wants_poison(w0):\n"
-                "            retire_block(mem, claim, pfn, order)\n",
-                "",
+                "            if wants_poison(w0):\n",
+                "            if w0 < 0:\n",
             ),
         ),
         "free_bulk puts a page on the free lists that was marked to leave service",
@@ -113,7 +112,7 @@ MUTANTS = (
     Mutant(
         "bulk-free-fills-nothing",
         BULK,
-        (("            fill_on_free(mem, pfn, order)\n", ""),),
+        (("                fill_on_free(mem, pfn, order)\n", ""),),
         "pages that are freed in bulk are neither zeroed nor poisoned",
         "I_BYTES",
         ("filled-bulk", "crash:filled-bulk"),

@@ -70,7 +70,7 @@ MUTANTS = (
     Mutant(
         "bulk-leaves-a-gap",
         BULK,
-        (("            mem[at + claimed] = pfn\n", ""),),
+        (("                mem[at + claimed] = pfn\n", ""),),
         "a list from which a block was refused is not closed: what goes back to the zones are its"
         " first blocks, the refused one among them, and the last ones are lost",
         "I_FREE_HEAD",

@@ -127,9 +127,8 @@ class CallSites:
                 # a block which is freed by now. What came behind it is not known any more.
                 if pending & c.STACK_HANDLE_MASK or ram[entry + c.PE_LIFE] != life:
                     break
-                if not self._enter(claim, entry, pending, handle):
+                if not self._enter(claim, entry, pending, handle, thread):
                     break
-                ram[entry + c.PE_THREAD] = thread
                 if not following:
                     break
                 entry = following

@@ -265,19 +265,36 @@ def test_a_rate_is_one_in_so_many(given):
         Arena.create(size="1MiB", page_owner=given)
 
 
+def entry_of(arena, pfn):
+    """Where the entry of a sampled page begins."""
+    layout = arena.segment.layout
+    first = layout.at["page_owner"] + c.PO_KEYS + arena.geometry.page_owner_entries
+    entries = range(first, first + arena.geometry.page_owner_entries * c.PE_STRIDE, c.PE_STRIDE)
+    proof = layout.descriptor(pfn)
+    return next(at for at in entries if arena.segment.ram[at + c.PE_PROOF] == proof)
+
+
+def test_an_entry_that_another_claim_takes_behind_our_swap_keeps_its_thread(arena, monkeypatch):
+    ram = arena.segment.ram
+    entered = []
+
+    def enter_and_lose(claim, entry, *values):
+        entered.append(enter(claim, entry, *values))
+        ram[entry + c.PE_THREAD] = 4711  # of who has allocated the page meanwhile
+        return entered[-1]
+
+    enter = arena._sites._enter
+    monkeypatch.setattr(arena._sites, "_enter", enter_and_lose)
+    pfn = take_four_pages(arena)
+    assert entered == [1]
+    assert ram[entry_of(arena, pfn) + c.PE_THREAD] == 4711
+
+
 def test_an_entry_that_another_claim_took_meanwhile_gets_no_stack_of_ours(arena):
     pfn = take_four_pages(arena)
-    ram, layout = arena.segment.ram, arena.segment.layout
-    last = layout.cpu(arena.claim) + c.C_OWNER_LAST
-    table = layout.at["page_owner"]
-    entries = table + c.PO_KEYS + arena.geometry.page_owner_entries
-    entry = next(
-        at
-        for at in range(
-            entries, entries + arena.geometry.page_owner_entries * c.PE_STRIDE, c.PE_STRIDE
-        )
-        if ram[at + c.PE_PROOF] == layout.descriptor(pfn)
-    )
+    ram = arena.segment.ram
+    last = arena.segment.layout.cpu(arena.claim) + c.C_OWNER_LAST
+    entry = entry_of(arena, pfn)
     ram[entry + c.PE_STACK] = 5 << 32  # a later allocation, of another life, without a stack yet
     ram[entry + c.PE_LIFE] += 1
     ram[last] = entry

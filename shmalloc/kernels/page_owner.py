@@ -4,7 +4,7 @@ A table in the segment, for other processes to read while the holder lives and a
 
     [ rate, sizes, clocks: 16 words | chance of each order: 16 | keys | entries: 16 words each ]
     key    [ 1 + pfn, or address of an object | is an object | ready ]      0: free
-    entry  proof seen owner life | pid start clock [ generation | stack ] | command next thread
+    entry  proof seen owner life | pid start clock next | command  [ generation | stack ] thread
 
 Which are sampled: each page of a block, and each object, with a chance of 1 to PO_RATE that depends
 on nothing else. So a block of 2^k pages is, with 1 - (1 - 1/rate)^k of PO_CHANCES (decision 0025).
@@ -17,9 +17,9 @@ same place has an entry, and takes that away: afterwards the proof would hold ag
 Rules. An entry is written by the claim that has just allocated what it names, which no other one
 knows yet. The key is not ready while it writes, so that a reader, or a claim that comes after a
 death in the middle, never takes half of one for an entry. The stack is the exception: it is entered
-when the call has returned to Python (``enter_stack``), by one swap of the word that has the
-generation, which fails if the place was given to another allocation meanwhile. A claim whose calls
-never return in between, a worker of a run, stands for one stack (C_OWNER_STACK).
+when the call has returned to Python (``enter_stack``), with the thread, by one swap of the pair
+that has the generation, which fails if the place was given to another allocation meanwhile. A claim
+whose calls never return in between, a worker of a run, stands for one stack (C_OWNER_STACK).
 
 What this does not do: free entries of dead allocations, unless another one needs their place; or
 keep the allocator from anything. A full table loses samples and counts them.
@@ -219,20 +219,22 @@ def write_entry(mem: Memory, claim: Claim, at: WordIndex, owner: Int, proof: Wor
         name = load_relaxed(mem, record + c.C_COMMAND + i)
         store_relaxed(mem, entry + c.PE_COMMAND + i, name)
     generation = (load_relaxed(mem, entry + c.PE_STACK) >> 32) + 1
-    store_relaxed(mem, entry + c.PE_THREAD, 0)
     store_relaxed(mem, entry + c.PE_NEXT, load_relaxed(mem, record + c.C_OWNER_LAST))
     stack = load_relaxed(mem, record + c.C_OWNER_STACK)
     store(mem, entry + c.PE_STACK, (generation & ((1 << 30) - 1)) << 32 | stack)
+    store_relaxed(mem, entry + c.PE_THREAD, 0)  # a late ``enter_stack`` fails from here on
     store_relaxed(mem, record + c.C_OWNER_LAST, entry)
 
 
 @unit
-def enter_stack(mem: Memory, claim: Claim, entry: WordIndex, pending: int, handle: int) -> int:
-    """Enter the stack of an allocation of ours, whose PE_STACK said ``pending``.
+def enter_stack(
+    mem: Memory, claim: Claim, entry: WordIndex, pending: int, handle: int, thread: int
+) -> int:
+    """Enter the stack and the thread of an allocation of ours, whose PE_STACK said ``pending``.
 
     Returns 1, or 0 if the entry is of another allocation by now.
     """
-    return int(cas(mem, entry + c.PE_STACK, pending, pending | handle))
+    return int(cas2(mem, entry + c.PE_STACK, pending, 0, pending | handle, thread))
 
 
 @unit

@@ -74,7 +74,7 @@ def recover(segment: Segment, by: int, engine: str = "native") -> list[Recovered
     for found in dead:
         mark(segment.ram, segment.layout, by, found, engine)
     pages = run.call_alone(recover_kernels.recover, segment.ram, by)
-    if pages < 0:
+    if not all(_is_over(segment, found) for found in dead):
         warnings.warn(_left(segment), RuntimeWarning, stacklevel=2)
     seconds = time.perf_counter() - started
     # A process waiting for a lock may have marked others meanwhile: these were recovered, too.

@@ -8,8 +8,16 @@ import pytest
 from shmalloc import Arena, recovery
 from shmalloc import constants as c
 from shmalloc import constants_slab as cs
+from shmalloc.compiler.runnable import runnable
 from shmalloc.errors import MisuseError, OutOfMemoryError
+from shmalloc.kernels.lock import owner_word
+from shmalloc.kernels.pages import take_from_zone
+from shmalloc.kernels.recover import recover
+from shmalloc.kernels.reporting import claim_at
+from shmalloc.kernels.slots import is_dead
 from shmalloc.layout import first_node_part
+from shmalloc.memory import Ram
+from stress.programs.initial_state import InitialState
 from support import dying
 from support.runs import wait_until
 
@@ -149,3 +157,30 @@ def test_locks_that_every_caller_must_have_are_not_left_out(stopped):
     needed = [at + 1, node + cs.KN_LOCK, node + cs.KN_BARN_LOCK, layout.zone(0) + c.Z_LOCK]
     assert [recovery.may_skip(layout, index) for index in optional] == [True] * 4
     assert [recovery.may_skip(layout, index) for index in needed] == [False] * 4
+
+
+class CalledOffOnce(Ram):
+    """Who waits for the lock of the set of caches first is told to give up; then it is free."""
+
+    waits = 0
+
+    def wait(self, i, old):
+        self.waits += 1
+        if self.waits == 1:
+            self[claim_at(self, 0) + c.C_GIVE_UP] = i
+        else:
+            self[i] = 0
+
+
+def test_a_recovery_that_leaves_one_out_says_how_many_pages_the_others_gave_back():
+    state = InitialState.booted(2, cpus=4)
+    state.ram[c.H_CLAIMS_USED] = 4
+    for claim in (2, 3):
+        at = claim_at(state.ram, claim) + c.C_EPOCH
+        state.ram[at] = 5
+        assert take_from_zone(state.ram, claim, 0, 0, c.MT_MOVABLE) >= 0
+        state.ram[at + 1] = 6
+    state.ram[c.H_CACHES_LOCK] = owner_word(state.ram, 1)
+    ram = CalledOffOnce(state.ram.array)
+    assert runnable(recover)(ram, 0) == 1
+    assert [bool(is_dead(ram, claim)) for claim in (2, 3)] == [True, False]

@@ -74,8 +74,8 @@ from shmalloc.words import (
 def recover(mem: Memory, claim: Claim) -> int:
     """Recover all claims that are marked dead, also those that are marked meanwhile; pages.
 
-    E_AGAIN: some are left, since a process that lives and does not run (it is stopped, say) holds
-    the lock of the set of caches, or was recovering itself.
+    Some are left, and marked, if a process that lives and does not run (it is stopped, say) holds
+    the lock of the set of caches, or was recovering itself: E_AGAIN, if no page came back.
     """
     store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)  # of an earlier wait that went on
     while not enter(mem, claim):
@@ -94,7 +94,7 @@ def recover(mem: Memory, claim: Claim) -> int:
             else:
                 given += pages
     leave(mem)
-    return given if skipped == 0 else skipped
+    return given if given > 0 else skipped
 
 
 @unit

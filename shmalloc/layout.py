@@ -100,15 +100,19 @@ class Geometry:
 
     @classmethod
     def from_json(cls, text: str) -> Geometry:
-        values: dict[str, Any] = json.loads(text, parse_float=_refuse_float)
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; of a newer build")
-        values["zones"] = tuple(
-            ZoneSpec(z["pages"], z["node"], tuple(tuple(h) for h in z["holes"]))
-            for z in values["zones"]
-        )
-        return cls(**values)
+        """What ``to_json`` wrote. Raises ``MisuseError`` for any other text."""
+        try:
+            values: dict[str, Any] = json.loads(text, parse_float=_refuse_float)
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise MisuseError(f"geometry: unknown fields {sorted(unknown)}; of a newer build")
+            values["zones"] = tuple(
+                ZoneSpec(z["pages"], z["node"], tuple(tuple(h) for h in z["holes"]))
+                for z in values["zones"]
+            )
+            return cls(**values)
+        except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
+            raise MisuseError(f"geometry: no text of a geometry ({error!r})") from error
 
 
 def _refuse_float(text: str) -> int:

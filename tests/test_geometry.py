@@ -267,3 +267,11 @@ def test_a_spec_in_a_file_runs(tmp_path):
     run = shmstress("run", str(file))
     assert run.returncode == 0, run.stdout + run.stderr
     assert "--zones 16MiB:1MiB+4KiB:2MiB+8KiB" in run.stdout and "fill=poison" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense", "[]", "{}", "3", '{"zones": 3}', '{"zones": [{}]}']
+)
+def test_a_text_that_is_no_geometry_is_refused_as_a_misuse(text):
+    with pytest.raises(MisuseError, match="geometry: "):
+        Geometry.from_json(text)

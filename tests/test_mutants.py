@@ -31,6 +31,7 @@ from stress.mutants.runner import (
     ORIGINAL,
     SURVIVED,
     TROUBLE,
+    Following,
     Hunted,
     code_name,
     hunt_all,
@@ -254,6 +255,20 @@ def test_the_page_has_a_row_with_all_but_the_token():
     row = "| put-to-a-full-slab | slab-full-partial (sc) | check I_SLAB | 4,711 | 0.3 | 1 |"
     assert row in page.splitlines() and KILLED.token not in page
     assert "PASSED explorer: 1 of 1 found" in page
+
+
+def test_what_follows_a_find_is_one_more_column_and_a_sum():
+    real = dataclasses.replace(KILLED, after="yes, 0.09 s, 2 gates")
+    other = dataclasses.replace(KILLED, mutant="merge-once", after="no: it did not happen")
+    page = page_of(real, other)
+    assert "| 1 | yes, 0.09 s, 2 gates |" in page and "in real processes: 1 of 2" in page
+    run = Hunted("merge-once", NATIVE, FOUND, "churn", "I_TAIL", seconds=1.0, after="yes, 8 s")
+    assert "| churn | I_TAIL | 1.0 | yes, 8 s |" in page_of(run)
+
+
+def test_a_token_of_a_mutant_happens_in_real_processes_of_the_copy(tmp_path):
+    (found,) = hunt([MUTANTS["merge-once"]], tmp_path, following=Following(real=True))
+    assert re.fullmatch(r"yes, [0-9.]+ s, 1 gate", found.after), found.after
 
 
 def test_the_page_says_why_something_was_not_found():

@@ -22,7 +22,7 @@ from shmalloc.units import Memory
 from shmalloc.words import now
 from stress.explorer.report.naming import Naming
 from stress.gates import state as gate_state
-from stress.gates.team import Team
+from stress.gates.team import Team, gate_engine
 from stress.gates.verdict import judge
 from stress.machine.program import Program
 from stress.machine.vocabulary import returned, says
@@ -62,6 +62,7 @@ class Wild:
 def play(program: Program, runs: int, seconds: float) -> Wild:
     """Run ``program`` freely until ``runs`` are done or ``seconds`` are over."""
     wild = Wild()
+    _compile(program)
     begin = time.monotonic()
     while wild.runs < runs and wild.seconds < seconds:
         with Team(program) as team:
@@ -69,6 +70,15 @@ def play(program: Program, runs: int, seconds: float) -> Wild:
             _play(team, wild, runs, begin + seconds)
         wild.seconds = time.monotonic() - begin
     return wild
+
+
+def _compile(program: Program) -> None:
+    """All that a run needs: the time of it is for runs."""
+    gate_engine().warm(program.threads)
+    get_engine("native").warm([clock_of])
+    watcher = program.check or program.invariant
+    if watcher is not None and not says([watcher], returned):
+        get_engine("native").warm([watcher])  # not all of its module, which may hold other words
 
 
 def _ticks_a_second(clock: Callable[[], int]) -> float:
@@ -80,7 +90,6 @@ def _ticks_a_second(clock: Callable[[], int]) -> float:
 def _play(team: Team, wild: Wild, runs: int, end: float) -> None:
     """Runs of one team: until one hangs, which ends its processes."""
     watch = _watcher(team)
-    get_engine("native").warm([clock_of])
     clock = get_engine("native").builtin(clock_of, team.ram)
     rate = _ticks_a_second(clock)
     chance = random.Random(1)
@@ -116,7 +125,6 @@ def _watcher(team: Team) -> Callable[[], int]:
         return lambda: 0
     if says([kernel], returned):
         return partial(judge, team, kernel)
-    get_engine("native").warm([kernel])  # not all of its module, which may hold other words
     return get_engine("native").builtin(kernel, team.ram)
 
 

@@ -1,4 +1,4 @@
-"""``Inquiry``: what follows from a finding. It is repeated, cut down, and tried again next time.
+"""``Inquiry``: what follows from a finding: repeated, cut down, explained, tried again next time.
 
 A finding is looked into once, when it is new: ``repeatable`` in the database says that it was. Open
 findings of earlier soaks are repeated before the first round, as Hypothesis does with the failing

@@ -11,7 +11,7 @@ from shmalloc import constants as c
 from shmalloc.errors import CorruptionError, MisuseError
 from shmalloc.invariants import BY_NAME
 from stress import explore, replay
-from stress.explain import explained, explained_steps, worlds
+from stress.explain import catalogue, explained, explained_steps, worlds
 from stress.explain.catalogue import cases_about, programs_about
 from stress.explain.draw import sketches
 from stress.explain.evidence import Evidence, of_document, of_flight, of_history
@@ -23,6 +23,7 @@ from stress.explain.steps import step_sketches
 from stress.explain.worlds import Sketch
 from stress.explain.writing import text_of, write
 from stress.mutants import MUTANTS, tree
+from stress.programs import PROGRAMS
 from stress.records.rows import FindingRow
 from stress.workloads.registry import Workload
 from support import explained_steps_kernels
@@ -192,6 +193,12 @@ def test_a_preparation_that_waits_for_ever_ends():
         worlds.perform(state, 0, [("zone_take", 0, 0)], False)
 
 
+def test_a_preparation_that_breaks_the_world_is_no_program(monkeypatch):
+    monkeypatch.setattr(worlds, "pages_are_sound", lambda mem: 6)
+    with pytest.raises(CorruptionError, match="breaks it: a kernel alone does this"):
+        explained({"pages": 2}, [[("take", 0, 0)]], [[("put", 0)]])
+
+
 def test_a_fault_of_a_preparation_is_a_world_that_a_kernel_alone_breaks(monkeypatch):
     monkeypatch.setattr(worlds, "performer", lambda *given: lambda mem, cpu: mem[1 << 40])
     with pytest.raises(CorruptionError, match="has a fault: word 1099511627776 is outside"):
@@ -217,6 +224,17 @@ def test_a_smaller_sketch_has_one_thing_less():
 def test_parts_of_the_catalogue_belong_to_workloads():
     assert "slab-alloc-free" in programs_about(Evidence("I_SLAB", workloads=("slabmix",)))
     assert "pages-order-0" in cases_about(Evidence("I_TAIL", workloads=("churn",)))
+
+
+def test_a_program_of_the_catalogue_that_cannot_be_prepared_is_gone_past(monkeypatch):
+    def faulty():
+        raise IndexError("word -57 is outside the segment")
+
+    known = {"slab-a": faulty, "slab-b": lambda: PROGRAMS["slab-new-new"]()}
+    monkeypatch.setattr(catalogue, "PROGRAMS", known)
+    effort = Effort()
+    catalogue.try_programs(Evidence("I_SLAB", workloads=("slabmix",)), effort, 20.0, print)
+    assert effort.programs == 1 and effort.found is None
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ CRASHES: dict[str, tuple[str, ...]] = {
     "hotplug": ("hotplug", "pages-drain"),
     "oom-edge": ("pages-",),
 }
+# What a broken kernel makes of the preparation of a program: a refusal, or a fault.
+UNPREPARED = (CorruptionError, MisuseError, IndexError, ArithmeticError, AssertionError)
 MOMENT_S = 0.6
 CRASH_S = 2.0
 
@@ -77,7 +79,7 @@ def try_programs(
             return
         try:
             program = PROGRAMS[name]()
-        except (CorruptionError, MisuseError):
+        except UNPREPARED:
             continue  # a kernel alone breaks it: a drawn program has that already
         effort.programs += 1
         failure = explored(program, effort, None, MOMENT_S)
@@ -100,7 +102,7 @@ def try_crashes(
             return
         try:
             case = allocator_case(name)
-        except (CorruptionError, MisuseError):
+        except UNPREPARED:
             continue
         how = CrashEffort(0, 0, 1, engine="interpreted", seconds=min(CRASH_S, left))
         result = Hunt(case, how, report=lambda step: None, first_failure=True).run()

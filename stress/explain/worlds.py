@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import Kernel
 from shmalloc.errors import CorruptionError, MisuseError
@@ -118,13 +117,29 @@ def explained(world: Mapping[str, Any], before: Threads, threads: Threads) -> Pr
     on_objects = "object_bytes" in world
     for cpu, operations in enumerate(before):
         perform(state, cpu, operations, on_objects)
-    if state.ram[c.H_REPORT_COUNT]:
-        raise CorruptionError("what comes before the program was refused: a kernel alone does this")
+    check = objects_are_sound if on_objects else pages_are_sound
+    if any(before):
+        require_sound(state, check)
     for cpu, operations in enumerate(threads):
         write_code(state, cpu, operations, on_objects)
     run = performer(threads, on_objects)
-    check = objects_are_sound if on_objects else pages_are_sound
     return state.program(NAME, (run,) * len(threads), story_of(threads), check=check)
+
+
+def require_sound(state: InitialState, check: Kernel) -> None:
+    """Raise ``CorruptionError`` if the check already refuses what was prepared; on a copy."""
+    copy = Ram.of_words(state.ram.words)
+    copy.array[:] = state.ram.array
+    if faultless(check, Impatient(copy.array)) != 0:
+        raise CorruptionError("what comes before the program breaks it: a kernel alone does this")
+
+
+def faultless(kernel: Kernel, *arguments: Any) -> int:
+    """What a kernel returns. Raises ``CorruptionError`` for a fault."""
+    try:
+        return int(kernel(*arguments) or 0)
+    except (IndexError, ArithmeticError, AssertionError, RecursionError) as error:
+        raise CorruptionError(f"what comes before the program has a fault: {error}") from error
 
 
 def story_of(threads: Threads) -> str:
@@ -155,10 +170,7 @@ def state_of(world: Mapping[str, Any], cpus: int) -> InitialState:
 def perform(state: InitialState, cpu: int, operations: Sequence[Operation], objects: bool) -> None:
     """Let ``cpu`` perform operations before the program begins."""
     write_code(state, cpu, operations, objects)
-    try:
-        performer([operations], objects)(Impatient(state.ram.array), cpu)
-    except (IndexError, ArithmeticError, AssertionError, RecursionError) as error:
-        raise CorruptionError(f"what comes before the program has a fault: {error}") from error
+    faultless(performer([operations], objects), Impatient(state.ram.array), cpu)
 
 
 class Impatient(Ram):

@@ -226,11 +226,11 @@ def on_deferred_list() -> InitialState:
     return state
 
 
-def above_its_mark() -> InitialState:
-    """The same, and the high mark of that list has sunk below."""
+def at_its_mark() -> InitialState:
+    """The same, and the high mark of that list is about to sink below."""
     state = on_list()
     pcp = pcp_at(state.ram, 0, ONLY_ZONE)
-    state.ram[pcp + c.P_HIGH] = state.ram[pcp + c.P_HIGH_MIN] = 0
+    state.ram[pcp + c.P_HIGH], state.ram[pcp + c.P_HIGH_MIN] = 1, 0
     return state
 
 
@@ -356,9 +356,9 @@ PATHS = (
     ),
     Path(
         "decay",
-        above_its_mark,
+        at_its_mark,
         decay,
-        "pcp_decay gives back what its list has above the high"
+        "pcp_decay gives back what its list has above its new high"
         " mark, under P_LOCK, while the sleeper waits for that lock to drain the list",
     ),
     Path(

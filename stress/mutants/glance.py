@@ -2,7 +2,8 @@
 
 ``python -m stress.mutants.glance ROOT SECONDS NATIVE PROGRAM...`` prints the JSON document of
 hunt.py. Hundreds of programs reach a lock, so they are prepared and interpreted a few at a time,
-for a moment each: most mutants fall at once. Then, for NATIVE seconds, the same ones run compiled.
+for a moment each: most mutants fall at once. The nearest ones come first, and get what is left of
+the time. Then, for NATIVE seconds, the same ones run compiled.
 A kernel that never ends, outside of a schedule, where no step limit ends it, is ended by a limit of
 processor time, which is no other one's load. The last line of standard error says what was going on
 then: a search that is slow has found nothing.
@@ -26,10 +27,9 @@ from stress.explorer.spinning import EndlessLoopError
 from stress.mutants.hunt import MEMORIES, document, endless, thing_of, unprepared
 
 GROUP = 6
-GLANCES = (
-    Turn("dpor", INTERPRETED, 0.3, fair=True),
-    Turn("auto", INTERPRETED, 1.0, fair=True),
-)
+GLANCES = (Turn("dpor", INTERPRETED, 0.1, fair=True),)
+GLANCES_SHARE = 0.7  # of the time, at most
+LOOKS = (Turn("auto", INTERPRETED, 1.0),)
 COMPILED = (Turn("auto", NATIVE, fair=True),)
 REFUSED = "refused"
 PREPARING = "preparing"  # a program: its kernels run outside of a schedule
@@ -46,10 +46,10 @@ def jobs(names: Sequence[str]) -> Iterator[Job]:
 
 def glance(programs: Sequence[str], seconds: float, native_seconds: float) -> Loop:
     """Loops over groups of programs until one fails; the last loop has the outcomes of all."""
-    end = time.monotonic() + seconds
+    begin = time.monotonic()
     whole = Loop([], (), seconds)
     for first in range(0, len(programs), GROUP):
-        left = end - time.monotonic()
+        left = begin + GLANCES_SHARE * seconds - time.monotonic()
         if left <= 0 or whole.failures:
             break
         begun = [*jobs(programs[first : first + GROUP])]
@@ -57,6 +57,11 @@ def glance(programs: Sequence[str], seconds: float, native_seconds: float) -> Lo
         group = Loop(begun, GLANCES, left).run()
         whole.outcomes += group.outcomes
         whole.open += group.open
+    left = begin + seconds - time.monotonic()
+    if left > 0 and not whole.failures:
+        longer = Loop(whole.open, LOOKS, left).run()
+        whole.outcomes += longer.outcomes
+        whole.open = longer.open
     if native_seconds > 0 and not whole.failures:
         again = Loop(whole.open, COMPILED, native_seconds).run()
         whole.outcomes += again.outcomes

@@ -126,7 +126,7 @@ _RECOUNTED = (
         c.I_FIXED, "I_FIXED",
         "what was written when the segment or a cache was made is still there, and each counter is"
         " one that can be",
-        ("audit", "slab audit"), example="a write from outside to the header",
+        ("audit", "slab audit"), ("boost-above-its-limit",),
         unless="never",
     ),
     Invariant(

@@ -13,16 +13,18 @@ import pytest
 
 from stress import cli
 from stress.cli import COMMANDS, shmstress
-from stress.report.places import write_to
+from stress.report.places import DIRECTORIES, write_to
 from stress.surroundings import writing
 from support.sources import LOST_UPDATE
 
-INPUTS = {"config", "trace", "from", "db of history", "db of show"}
+INPUTS = {"config", "trace", "from", "db of history", "db of show", "program of bisect"}
 # What else a command must be given so that it looks at its outputs.
 ARGUMENTS = {
+    "bisect": ["shm1/mine.py:lost/sc/p1/10000/check/3/000000000000/-", "--good", "HEAD"],
     "check": ["mine.py"],
     "crash": ["pages-order-0"],
     "explore": ["mine.py:lost"],
+    "explain": ["some.json"],
     "history": ["some.db"],
     "mutants": ["merge-any-order"],
     "record": ["true"],
@@ -97,7 +99,7 @@ def test_a_place_where_no_file_can_be_made_is_one_line(command, option, path, pl
     assert (place / "a_file.prom").read_text() == "kept"
 
 
-FILES = [(command, option) for command, option in OUTPUTS if option not in ("--out", "--plant")]
+FILES = [(command, option) for command, option in OUTPUTS if option[2:] not in DIRECTORIES]
 
 
 @pytest.mark.parametrize(("command", "option"), FILES, ids=name)

@@ -86,6 +86,7 @@ def command(
     from stress.explorer.token import Token
     from stress.report.exports import Exports
 
+    files = Exports({}, json=json)
     found = find_token(token)
     parsed = Token.parse(found)
     folders = folders_of(root or root_beside(token, found))
@@ -93,7 +94,6 @@ def command(
     if top is None:
         raise MisuseError(f"bisect: {folders[0]} is in no git checkout; name one with --from ROOT")
     target = parsed.target if program is None else _kept(program)
-    files = Exports({}, json=json)
 
     def tell(one: Judged) -> None:
         click.echo(line_of(one), err=True)

@@ -44,9 +44,11 @@ def command(
     from stress.explain.explanation import explain, lines_of
     from stress.explain.sources import evidence_of, repeated
     from stress.explain.writing import again, write
+    from stress.report.exports import Exports
 
+    files = Exports({}, json=json, into=into)
     budget = seconds or BUDGET_S
-    aside = json == "-"
+    aside = files.aside
     evidence = repeated(evidence_of(failure), budget * REPEAT_SHARE)
     made = explain(evidence, budget, seed or 1, lambda text: click.echo(text, err=True))
     for line in lines_of(made):
@@ -64,11 +66,5 @@ def command(
             "file": None if path is None else str(path),
             "seconds": made.effort.seconds,
         }
-        _put(json, document)
-    return (Verdict.VACUOUS if made.found is None else Verdict.FAILED).exit_code
-
-
-def _put(path: str, document: dict[str, object]) -> None:
-    from stress.report.exports import Exports
-
-    Exports({}, json=path).put(path, json_module.dumps(document, indent=2) + "\n")
+        files.put(json, json_module.dumps(document, indent=2) + "\n")
+    return files.exit_code(Verdict.VACUOUS if made.found is None else Verdict.FAILED)

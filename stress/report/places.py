@@ -12,7 +12,7 @@ from shmalloc.errors import MisuseError
 from stress.surroundings import unwritable, writing
 
 STDOUT = "-"
-DIRECTORIES = ("out", "plant")
+DIRECTORIES = ("out", "plant", "into")
 MOST_OF_A_NAME = 50  # characters of 4 bytes, of at most 255
 
 

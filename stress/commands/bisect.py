@@ -16,7 +16,7 @@ from stress.options import duration, json_file, option
 if TYPE_CHECKING:
     from stress.bisect.walk import Judged
 
-SEARCH = "5"
+SEARCH = "5s"
 
 
 def _relative(folders: list[Path], top: Path) -> list[Path]:

@@ -42,5 +42,6 @@ def finish(mem, cpu):
 
 
 def test_a_ticket_that_two_processes_got_is_explained(stress_run, tmp_path):
-    run = stress_run(Workload("mpmc", step, finish, work_words=64), workers=4, seconds=9, ram="8MiB")
+    queue = Workload("mpmc", step, finish, work_words=64)
+    run = stress_run(queue, workers=4, seconds=9, ram="8MiB")
     assert explain_result(run, seconds=60, into=str(tmp_path)).found.same

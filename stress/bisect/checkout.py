@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shmalloc.errors import MisuseError
-from stress.check.changes import OTHER_CHECKOUT
+from stress.check.changes import run_git
 
 _FOUND = re.compile(r"^([0-9a-f]{40,64}) is the first '?\w+'? commit", re.MULTILINE)
 _LEFT = re.compile(r"^([0-9a-f]{40,64})$", re.MULTILINE)
@@ -75,24 +74,16 @@ class Checkout:
 
 
 def git(folder: Path, *arguments: str, may_fail: bool = False) -> str:
-    """What git says, in English. Raises ``MisuseError`` with its own words if it refuses."""
-    plain = {name: value for name, value in os.environ.items() if name not in OTHER_CHECKOUT}
+    """What git says. Raises ``MisuseError`` with its own words if it refuses."""
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env=plain | {"LC_ALL": "C"},
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
+        done = run_git(folder, *arguments)
     except FileNotFoundError as error:
         raise MisuseError(f"bisect: {error.strerror}: git; install git") from error
+    output, errors = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
     if done.returncode != 0 and not may_fail:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines() or ["no reason given"]
+        said = (errors.strip() or output.strip()).splitlines() or ["no reason given"]
         raise MisuseError(f"bisect: git {arguments[0]}: {said[0]}")
-    return done.stdout
+    return output
 
 
 @contextmanager

@@ -154,16 +154,25 @@ def _nodes(text: bytes | None, module: str, path: Path) -> Nodes:
         return {}  # all names of the other side differ
 
 
-def git(folder: Path, *arguments: str) -> bytes | None:
-    """What git says about the checkout that ``folder`` is in; None if it refuses.
+def run_git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    """git, in English, about the checkout that ``folder`` is in.
 
     A hook, and a user with several repositories, set variables that name another one.
     """
     plain = {name: value for name, value in os.environ.items() if name not in OTHER_CHECKOUT}
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env=plain | {"LC_ALL": "C"},
+        capture_output=True,
+        check=False,
+    )
+
+
+def git(folder: Path, *arguments: str) -> bytes | None:
+    """What git says about the checkout that ``folder`` is in; None if it refuses."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=plain, capture_output=True, check=False
-        )
+        done = run_git(folder, *arguments)
     except FileNotFoundError as error:
         raise MisuseError(f"changed: {error.strerror}: git; install git, or name parts") from error
     return done.stdout if done.returncode == 0 else None

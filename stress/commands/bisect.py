@@ -11,7 +11,7 @@ import click
 from shmalloc.errors import MisuseError
 from stress.commands.replay import find_token, folders_of, root_beside
 from stress.options import command as as_command
-from stress.options import duration, json_file, option
+from stress.options import duration, json_file, option, token_root
 
 if TYPE_CHECKING:
     from stress.bisect.walk import Judged
@@ -43,13 +43,7 @@ def _kept(program: str) -> str:
     help="A commit, branch or tag at which the token passes.",
 )
 @option("--bad", metavar="REV", default="HEAD", setting=False, help="One at which it fails.")
-@option(
-    "--from",
-    "root",
-    metavar="ROOT",
-    setting=False,
-    help="The folder at which the path in the token starts.",
-)
+@token_root()
 @option(
     "--program",
     metavar="FILE.py:NAME",

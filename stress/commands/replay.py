@@ -13,7 +13,7 @@ import click
 from shmalloc.errors import MisuseError
 from stress.options import PROGRAMS as PROGRAM_NAMES
 from stress.options import command as as_command
-from stress.options import duration, exports, html_file, option
+from stress.options import duration, exports, html_file, option, token_root
 from stress.options import engine as engine_option
 from stress.verdict import Verdict
 
@@ -114,13 +114,7 @@ def _natively(
 
 @as_command("replay")
 @click.argument("token", metavar="TOKEN|FILE")
-@option(
-    "--from",
-    "root",
-    metavar="ROOT",
-    setting=False,
-    help="The folder at which the path in the token starts.",
-)
+@token_root()
 @option(
     "--program",
     metavar="PROGRAM",

@@ -111,17 +111,21 @@ def on_blocks(mem: Memory, claim: Claim, what: int, slot: int, order: int) -> in
 
 
 @kernel
+def operation_at(mem: Memory, claim: Claim, row: int) -> tuple[int, int, int]:
+    """The ``row``-th operation of ``claim``: which, and its first and second argument."""
+    at = slot_at(mem, claim, CODE) + 1 + ROW * row
+    return fixed(mem, at), fixed(mem, at + 1), fixed(mem, at + 2)
+
+
+@kernel
 def perform_blocks(mem: Memory, claim: Claim) -> int:
     """Perform the operations of ``claim`` on blocks, and looks at them without a lock; what the
     last one returned."""
     last = 0
-    at = slot_at(mem, claim, CODE)
-    for row in range(fixed(mem, at)):
-        code = at + 1 + ROW * row
-        what = fixed(mem, code)
-        first = fixed(mem, code + 1)
+    for row in range(fixed(mem, slot_at(mem, claim, CODE))):
+        what, first, second = operation_at(mem, claim, row)
         if what < 6:
-            last = on_blocks(mem, claim, what, first, fixed(mem, code + 2))
+            last = on_blocks(mem, claim, what, first, second)
         else:
             last = look_at(mem, claim, what, first)
     return last
@@ -131,12 +135,8 @@ def perform_blocks(mem: Memory, claim: Claim) -> int:
 def perform_ranges(mem: Memory, claim: Claim) -> int:
     """The same with blocks and ranges."""
     last = 0
-    at = slot_at(mem, claim, CODE)
-    for row in range(fixed(mem, at)):
-        code = at + 1 + ROW * row
-        what = fixed(mem, code)
-        first = fixed(mem, code + 1)
-        second = fixed(mem, code + 2)
+    for row in range(fixed(mem, slot_at(mem, claim, CODE))):
+        what, first, second = operation_at(mem, claim, row)
         if what < 6:
             last = on_blocks(mem, claim, what, first, second)
         elif what < 8:
@@ -150,13 +150,10 @@ def perform_ranges(mem: Memory, claim: Claim) -> int:
 def perform_plugs(mem: Memory, claim: Claim) -> int:
     """The same with blocks and CPUs that come and go."""
     last = 0
-    at = slot_at(mem, claim, CODE)
-    for row in range(fixed(mem, at)):
-        code = at + 1 + ROW * row
-        what = fixed(mem, code)
-        first = fixed(mem, code + 1)
+    for row in range(fixed(mem, slot_at(mem, claim, CODE))):
+        what, first, second = operation_at(mem, claim, row)
         if what < 6:
-            last = on_blocks(mem, claim, what, first, fixed(mem, code + 2))
+            last = on_blocks(mem, claim, what, first, second)
         else:
             last = unplug_cpu(mem, claim, first) if what == 13 else plug_cpu(mem, claim, first)
     return last
@@ -166,12 +163,8 @@ def perform_plugs(mem: Memory, claim: Claim) -> int:
 def perform_tries(mem: Memory, claim: Claim) -> int:
     """The same with blocks, in bulk, or without waiting."""
     last = 0
-    at = slot_at(mem, claim, CODE)
-    for row in range(fixed(mem, at)):
-        code = at + 1 + ROW * row
-        what = fixed(mem, code)
-        first = fixed(mem, code + 1)
-        second = fixed(mem, code + 2)
+    for row in range(fixed(mem, slot_at(mem, claim, CODE))):
+        what, first, second = operation_at(mem, claim, row)
         if what < 6:
             last = on_blocks(mem, claim, what, first, second)
         elif what == 15:
@@ -261,11 +254,8 @@ def in_bulk(mem: Memory, claim: Claim, count: int) -> int:
 def perform_objects(mem: Memory, claim: Claim) -> int:
     """Perform the operations of ``claim`` on objects and pages; what the last one returned."""
     last = 0
-    at = slot_at(mem, claim, CODE)
-    for row in range(fixed(mem, at)):
-        code = at + 1 + ROW * row
-        what = fixed(mem, code)
-        slot = fixed(mem, code + 1)
+    for row in range(fixed(mem, slot_at(mem, claim, CODE))):
+        what, slot, second = operation_at(mem, claim, row)
         if what == 31:
             last = c.E_STATE  # the slot has an object, which would be lost
             if mem[slot_at(mem, claim, FIRST_OBJECT + slot)] == 0:
@@ -275,7 +265,7 @@ def perform_objects(mem: Memory, claim: Claim) -> int:
         elif what == 33:
             last = +cache_shrink(mem, claim, ONLY_CACHE)
         else:
-            last = on_blocks(mem, claim, what, slot, fixed(mem, code + 2))
+            last = on_blocks(mem, claim, what, slot, second)
     return last
 
 

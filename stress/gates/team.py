@@ -15,7 +15,6 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 from shmalloc.errors import KernelFault
 from shmalloc.memory import Ram
 from shmalloc.parent import end_with_parent
+from shmalloc.processes import start_ticks, state_of
 from stress import signals
 from stress.gates import state as gate_state
 from stress.gates.native import GateEngine, GateRam
@@ -120,10 +120,8 @@ class Team:
         """Whether the process is asleep in a ``wait``: its system says so, and its block does."""
         if self.gate(cpu, gate_state.DOING) != gate_state.WAITING:
             return False
-        with suppress(OSError, IndexError):
-            told = Path(f"/proc/{self._members[cpu][0].pid}/stat").read_text("ascii", "replace")
-            return told.rpartition(") ")[2][0] == "S"
-        return False
+        pid = int(self._members[cpu][0].pid)
+        return state_of(pid, start_ticks(pid) or 0) == "sleeping"
 
     @property
     def returns(self) -> list[int]:

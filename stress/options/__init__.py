@@ -42,6 +42,7 @@ from stress.options.shared import (
     metrics,
     progress,
     seed,
+    token_root,
 )
 
 __all__ = [
@@ -72,4 +73,5 @@ __all__ = [
     "option",
     "progress",
     "seed",
+    "token_root",
 ]

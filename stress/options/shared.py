@@ -28,6 +28,17 @@ EXPORTS = {  # see docs/exports.md
 }
 
 
+def token_root() -> Decorator:
+    """``--from``, as ``root``: where the path in a token starts."""
+    return option(
+        "--from",
+        "root",
+        metavar="ROOT",
+        setting=False,
+        help="The folder at which the path in the token starts.",
+    )
+
+
 def duration(
     help: str,
     default: str | None = None,

@@ -19,7 +19,8 @@ def why_busy(segment: Segment, start: int, end: int) -> str:
     at = segment.layout.at["blocks"]
     for first in range(start // block, -(-end // block)):
         if segment.ram[at + first] & c.MT_MASK == c.MT_ISOLATE:
-            return f"the pageblock at pfn {first * block} is isolated; its isolator can end that"
+            pfn = first * block
+            return f"the pageblock at pfn {pfn} is isolated; the process that did that must end it"
     seen_from = start >> segment.geometry.max_order << segment.geometry.max_order
     # The head of a block may lie in front of the range, though not of the largest block around.
     used = np.flatnonzero(states_of(segment.ram, segment.layout, seen_from, end) != c.T_FREE)

@@ -193,10 +193,12 @@ def test_without_a_failure_there_is_no_trace_and_no_page_and_that_is_said(
 
 
 def test_a_run_that_fails_shows_the_last_accesses_of_its_cpus(tmp_path):
-    """Of those that made any: on a busy machine one worker may die before the other begins."""
+    """Of those that have a clock in their ring: one that spins fills its ring with reads.
+
+    The ring is large enough for several clocks of a worker that was killed in a long update."""
     path = tmp_path / "a.json"
     spec = ("--workload", "churn", "--workers", "2", "--ram", "32MiB", "--duration", "10m")
-    with RunningRun(*spec, "--flight", "64", "--perfetto", str(path)) as run:
+    with RunningRun(*spec, "--flight", "1024", "--perfetto", str(path)) as run:
         os.kill(run.workers()[1], signal.SIGKILL)
         code, output = run.end()
     found = Trace(path.read_text())

@@ -253,6 +253,13 @@ class Ram:
     def fence(self) -> None:
         """Do nothing: interpreted accesses are already in program order."""
 
+    def light_fence(self) -> None:
+        """Do nothing, as ``fence``."""
+
+    def heavy_fence(self, i: int) -> None:
+        """Do nothing: an interpreted process has its segment to itself."""
+        self._at(i)
+
     def relax(self) -> None:
         """Do nothing: an interpreted process has no other to yield to."""
 

@@ -83,6 +83,32 @@ def fence(mem: Memory) -> None:
     mem.fence()
 
 
+def light_fence(mem: Memory) -> None:
+    """Keep the order of the program here, against a ``heavy_fence`` of another process.
+
+    The two together order a store before this fence and a load after it as two ``fence`` would,
+    and all the cost is the other's: natively this one only keeps the compiler from moving accesses
+    across it. Two light fences order nothing between them. Never a scheduling point.
+
+    C++: asymmetric_thread_fence_light (P1202).
+    """
+    mem.light_fence()
+
+
+def heavy_fence(mem: Memory, i: WordIndex) -> None:
+    """``fence``, and every other process runs one here, too: its stores to word ``i`` that it has
+    made are visible, and what it loads from here on is not older than this moment.
+
+    Natively membarrier(2) for all words at once, which interrupts every processor that runs a
+    process registered for it (``engine/asymmetric.py``): 1 to 3 us. The model waits until no store
+    buffer holds a store to word ``i``, and promises nothing of other words. Name the word that
+    the other process stores to before its ``light_fence``.
+
+    C++: asymmetric_thread_fence_heavy (P1202).
+    """
+    mem.heavy_fence(i)
+
+
 def relax(mem: Memory) -> None:
     """Spin hint inside a waiting loop: a CPU pause natively, a fair yield in the model."""
     mem.relax()
@@ -147,5 +173,6 @@ def expect(mem: Memory, condition: int, code: int) -> None:
 
 WORDS = (
     load, load_relaxed, store, store_relaxed, cas, exchange, fetch_add, fetch_or, fetch_and,
-    cas2, load2, fence, relax, give_way, wait, wake, notice, fixed, mark, now, expect,
+    cas2, load2, fence, light_fence, heavy_fence, relax, give_way, wait, wake, notice, fixed, mark,
+    now, expect,
 )  # fmt: skip

@@ -21,6 +21,7 @@ from shmalloc.words import (
     fetch_or,
     fixed,
     give_way,
+    heavy_fence,
     load,
     load2,
     load_relaxed,
@@ -42,6 +43,7 @@ INSTRUCTIONS = 12
 CPU_CODE = INSTRUCTIONS * 4
 WHATS = 23  # those that random programs have; behind them more ways to spin
 CHOOSE = 27
+HEAVY_FENCE = 28
 FLAG = 0
 TURN = 1
 HEAD = 0
@@ -171,6 +173,8 @@ def interpret(mem, cpu):
             acc = other_access(mem, what, i, acc)
         elif what == CHOOSE:
             acc += choose(mem, 2 + (i & 1))
+        elif what == HEAVY_FENCE:
+            heavy_fence(mem, i)
         elif what > 22:
             acc = spinning_access(mem, what, i, a, b, acc)
         acc = acc & 1023

@@ -34,7 +34,8 @@ ADDRESSED = (
 )  # fmt: skip
 
 # What a word touches memory with: M is a word of memory, r a register.
-CALLS = {word: [f"call rt.{word}"] for word in (*CALLING, "give_way")}
+CALLS = {word: [f"call rt.{word}"] for word in (*CALLING, "give_way", "heavy_fence")}
+CALLS["light_fence"] = []
 X86_WORDS: dict[str, list[str]] = {
     "getitem": ["movq M, r"], "fixed": ["movq M, r"], "load": ["movq M, r"],
     "load_relaxed": ["movq M, r"], "setitem": ["movq r, M"], "store": ["movq r, M"],
@@ -103,6 +104,8 @@ def test_a_word_is_its_instruction_and_nothing_else(word: str, processor: str):
         ("store", "store_relaxed", ARM),
         ("store", "exchange", TARGETS),
         ("fence", "relax", TARGETS),
+        ("fence", "light_fence", TARGETS),
+        ("heavy_fence", "fence", TARGETS),
         ("fetch_or", "fetch_add", TARGETS),
         ("fetch_and", "fetch_or", ARM),
         ("cas", "cas2", TARGETS),

@@ -55,6 +55,16 @@ def test_two_values_do_not_pass_for_a_third_that_a_spin_reads(memory):
     assert differences(program, memory, free_spins=1) == []
 
 
+def test_a_heavy_fence_comes_behind_no_read_for_the_flush_that_it_waited_for():
+    """In front of both stores the fence is behind neither flush, nor behind what came before it."""
+    program = Straight("fenced", (0, 0), (
+        (Instruction("cas", 0, 1, 0),),
+        (Instruction("heavy_fence", 0, 1, 2),),
+        (Instruction("store", 0, 2, 1), Instruction("store", 0, 3, 2)),
+    ))  # fmt: skip
+    assert differences(program, "tso", free_spins=0) == []
+
+
 def test_steps_behind_the_resumed_side_of_a_race_are_taken_once():
     """The load of the spin may be resumed by the fetch_add, which comes behind it: that one is in
     the sequence to insert already, when the sequence asks what else lies behind."""

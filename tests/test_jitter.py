@@ -38,7 +38,8 @@ ROUND = [  # operation, word, value as in an event, operands
     (ops.OP_CAS2, 8, 1, (0, 0, 1, 1)), (ops.OP_CAS, 0, 0, (0, 5)), (ops.OP_WRITE, 10, 1, ()),
     (ops.OP_LOAD2, 8, 1, (1,)),
     (ops.OP_READ, 0, 1, ()), (ops.OP_LOAD, 1, 1, ()), (ops.OP_LOAD_RELAXED, 2, 1, ()),
-    (ops.OP_FENCE, 0, 0, ()), (ops.OP_WAKE, 12, 0, ()), (ops.OP_WAIT, 12, 0, ()),
+    (ops.OP_FENCE, 0, 0, ()), (ops.OP_HEAVY_FENCE, 12, 0, ()), (ops.OP_WAKE, 12, 0, ()),
+    (ops.OP_WAIT, 12, 0, ()),
 ]  # fmt: skip
 TIMED = next(k for k, access in enumerate(ROUND) if access[0] == ops.OP_CAS)
 
@@ -162,7 +163,7 @@ def test_rings_are_merged_by_time_and_each_keeps_its_order(engine: Engine):
 
 
 # --- delays --------------------------------------------------------------------------------------
-HOOKED = 20  # accesses of a round: the recorded ones, relax and give_way
+HOOKED = 21  # accesses of a round: the recorded ones, relax and give_way
 
 
 def always(kind: str) -> Delays:

@@ -74,6 +74,9 @@ class Flat:
     def fence(self) -> None:
         """Do nothing: there is no other CPU to be ordered against."""
 
+    def heavy_fence(self, i: int) -> None:
+        """Likewise."""
+
 
 def alone(program: Straight, cpu: int) -> Straight:
     """The program with nothing to do for all other CPUs."""
@@ -192,7 +195,7 @@ def test_the_oldest_value_is_flushed_first_under_pso_for_each_word(model, flushe
 
 
 @pytest.mark.parametrize("model", ["tso", "pso"])
-@pytest.mark.parametrize("op", ["fence", "cas", "cas2", "exchange", "fetch_add"])
+@pytest.mark.parametrize("op", ["fence", "heavy_fence", "cas", "cas2", "exchange", "fetch_add"])
 def test_fences_and_read_modify_writes_wait_for_an_empty_buffer(model, op):
     program, state = stored(model, 0, code=(Instruction(op),))
     assert all(name.flush for name in reference.enabled(program, model, state))

@@ -50,6 +50,7 @@ A_CALL, ALONE = 1, (1 << 32) + 1  # what a call adds to RUNNING
 OUTSIDE, ODD_PAIR, DIVISION, SHIFT, STEP = 1, 2, 3, 4, 5
 EXPECTATION = 6  # INDEX is its code
 CHOICE = 7
+NO_BARRIER = 8  # the system refused a heavy fence
 FAULTS = {
     OUTSIDE: "outside",
     ODD_PAIR: "odd pair",
@@ -58,6 +59,7 @@ FAULTS = {
     STEP: "step",
     EXPECTATION: "expectation",
     CHOICE: "choice",
+    NO_BARRIER: "membarrier refused",
 }
 
 FAULT_NUMBERS = {name: number for number, name in FAULTS.items()}
@@ -71,6 +73,8 @@ IMPORTS = (
     "PyErr_Fetch", "PyErr_NormalizeException", "PyException_SetTraceback", "PyDict_SetItem", "kept",
 )  # fmt: skip
 FUTEX = {"x86_64": 202, "aarch64": 98}
+MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+GLOBAL_EXPEDITED = 1 << 1  # a command of membarrier(2)
 NOTICE_EVERY = 256  # calls of ``notice``, each behind a yield of the processor
 
 
@@ -183,6 +187,7 @@ declare hidden void @rt.wait(ptr, ptr, i64, i64) nounwind
 declare hidden void @rt.wake(ptr, ptr, i64, i64) nounwind
 declare hidden void @rt.notice(ptr, ptr, i64) nounwind
 declare hidden void @rt.give_way(ptr) nounwind
+declare hidden i64 @rt.heavy_fence() nounwind
 """
 
 
@@ -331,6 +336,11 @@ define hidden void @rt.wake(ptr %frame, ptr %word, i64 %i, i64 %count) noinline 
   %f = {imported("syscall")}
   %r = call i64 (i64, ...) %f(i64 {futex}, ptr %word, i64 1, i64 %count, i64 0, i64 0, i64 0)
   ret void
+}}
+define hidden i64 @rt.heavy_fence() noinline nounwind {{
+  %f = {imported("syscall")}
+  %r = call i64 (i64, ...) %f(i64 {MEMBARRIER[target]}, i64 {GLOBAL_EXPEDITED}, i64 0, i64 0)
+  ret i64 %r
 }}
 define hidden void @rt.give_way(ptr %frame) noinline nounwind {{
 entry:

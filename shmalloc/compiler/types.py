@@ -31,9 +31,9 @@ Type = str | int | Kind
 WORD_TYPES: dict[str, Type] = {
     "load": "int", "load_relaxed": "int", "store": "none", "store_relaxed": "none", "cas": "bool",
     "exchange": "int", "fetch_add": "int", "fetch_or": "int", "fetch_and": "int", "cas2": "bool",
-    "load2": 2, "fence": "none", "relax": "none", "give_way": "none", "wait": "none",
-    "wake": "none", "notice": "none", "fixed": "int", "mark": "none", "now": "int",
-    "expect": "none",
+    "load2": 2, "fence": "none", "light_fence": "none", "heavy_fence": "none", "relax": "none",
+    "give_way": "none", "wait": "none", "wake": "none", "notice": "none", "fixed": "int",
+    "mark": "none", "now": "int", "expect": "none",
 }  # fmt: skip
 NUMBERS = ("int", "bool")
 

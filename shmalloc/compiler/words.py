@@ -11,6 +11,8 @@ harmed. The check is one compare and a branch that is never taken.
     load2           16-byte load     vmovaps, or lock cmpxchg16b    ldp + dmb ishld, or caspa
     exchange ..     atomicrmw        xchg, lock xadd ..  swpal, ldaddal ..
     fence           seq_cst          mfence, lock or     dmb ish
+    light_fence     seq_cst, of this thread alone: no instruction
+    heavy_fence     membarrier(2), a call of the system
 
 ``load2`` is an access that writes if the processor has no 16-byte load (x86 without AVX, aarch64
 before LSE2): it then takes the line exclusively, and faults on a read-only mapping.
@@ -130,6 +132,21 @@ def fence(code: Code, memory: Registers, arguments: list[str]) -> None:
     code.do("fence seq_cst")
 
 
+def light_fence(code: Code, memory: Registers, arguments: list[str]) -> None:
+    code.do('fence syncscope("singlethread") seq_cst')
+
+
+def heavy_fence(code: Code, memory: Registers, arguments: list[str]) -> None:
+    """The call of the system. If it is refused, nothing that follows may rely on it: a fault."""
+    checked_address(code, memory, runtime.fault, arguments[0])
+    refused = code.op(f"icmp ne i64 {code.call('@rt.heavy_fence', [], 'i64')}, 0")
+    bad, good = code.fresh("bad"), code.fresh("good")
+    code.branch(refused, bad, good, RARELY)
+    code.label(bad)
+    runtime.fault(code, memory, runtime.NO_BARRIER, arguments[0])
+    code.label(good)
+
+
 def pause(code: Code, memory: Registers, arguments: list[str]) -> None:
     code.do(f"call void {PAUSE[code.target]}")
 
@@ -179,7 +196,8 @@ BARE: dict[str, Emitter] = {
     "cas": access(cas), "cas2": access(cas2, pair=True), "load2": access(load2, pair=True),
     "exchange": access(update("xchg")), "fetch_add": access(update("add")),
     "fetch_or": access(update("or")), "fetch_and": access(update("and")),
-    "mark": access(mark), "fence": fence, "relax": pause, "give_way": give_way,
+    "mark": access(mark), "fence": fence, "light_fence": light_fence,
+    "heavy_fence": heavy_fence, "relax": pause, "give_way": give_way,
     "wait": _asleep("wait"), "wake": _asleep("wake"), "notice": _asleep("notice"), "now": clock,
     "expect": expectation(runtime.fault),
 }  # fmt: skip

@@ -10,7 +10,8 @@ Every word that touches memory, orders it or waits becomes::
 emitters, for the kind of a compiled one. There ``before`` and ``after`` are kernels over that kind;
 mark them ``@inlined``, since their code is at every access. An access that faults has no after.
 
-``fixed``, ``mark``, ``now`` and ``notice`` are not hooked: they are never a scheduling point.
+``fixed``, ``mark``, ``now``, ``notice`` and ``light_fence`` are not hooked: they are never a
+scheduling point.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from shmalloc.engine import ops
 Method = Callable[..., Any]
 
 PAIRS = {"cas": ops.OP_CAS, "cas2": ops.OP_CAS2, "load2": ops.OP_LOAD2}
-HOOKED = ops.READS | ops.WRITES | ops.UPDATES | ops.SLEEPS | ops.ORDERINGS | PAIRS
+HOOKED = ops.READS | ops.WRITES | ops.UPDATES | ops.BARRIERS | ops.SLEEPS | ops.ORDERINGS | PAIRS
 
 
 # --- compiled ------------------------------------------------------------------------------------
@@ -75,6 +76,7 @@ def hooked_methods(before: Method, after: Method, bare: Mapping[str, Method]) ->
         (ops.READS, _read),
         (ops.WRITES, _write),
         (ops.UPDATES, _update),
+        (ops.BARRIERS, _barrier),
         (ops.SLEEPS, _sleep),
         (ops.ORDERINGS, _ordering),
     ):
@@ -122,6 +124,15 @@ def _sleep(op: int, access: Method, before: Method, after: Method) -> Method:
         after(mem, op, i, 0)
 
     return sleep
+
+
+def _barrier(op: int, access: Method, before: Method, after: Method) -> Method:
+    def barrier(mem: Any, i: int) -> None:
+        before(mem, op, i, 0)
+        access(mem, i)
+        after(mem, op, i, 0)
+
+    return barrier
 
 
 def _ordering(op: int, access: Method, before: Method, after: Method) -> Method:

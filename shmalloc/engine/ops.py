@@ -25,11 +25,12 @@ OP_WAIT = 13
 OP_WAKE = 14
 OP_FIXED = 15  # seen by a scheduler only when out of range
 OP_MARK = 16
-OP_FENCE = 17
-OP_RELAX = 18  # relax and give_way
-OP_FINISH = 19  # the kernel returned
-OP_FLUSH = 20  # the oldest entry of a store buffer became visible
-OP_CHOOSE = 21  # a value that the explorer chooses; 1 to ARG of them
+OP_HEAVY_FENCE = 17
+OP_FENCE = 18
+OP_RELAX = 19  # relax and give_way
+OP_FINISH = 20  # the kernel returned
+OP_FLUSH = 21  # the oldest entry of a store buffer became visible
+OP_CHOOSE = 22  # a value that the explorer chooses; 1 to ARG of them
 
 RETURNED_EARLY = 2
 
@@ -37,7 +38,7 @@ LAST_READ = OP_LOAD2
 FIRST_WRITE = OP_WRITE
 LAST_STORE = OP_STORE_RELAXED
 LAST_WRITE = OP_FETCH_AND
-LAST_ADDRESSED = OP_MARK
+LAST_ADDRESSED = OP_HEAVY_FENCE
 
 NAMES = {
     value: name.removeprefix("OP_").lower()
@@ -54,5 +55,6 @@ UPDATES = {
     "fetch_or": OP_FETCH_OR,
     "fetch_and": OP_FETCH_AND,
 }
+BARRIERS = {"heavy_fence": OP_HEAVY_FENCE}
 SLEEPS = {"wait": OP_WAIT, "wake": OP_WAKE}
 ORDERINGS = {"fence": OP_FENCE, "relax": OP_RELAX, "give_way": OP_RELAX}

@@ -13,8 +13,9 @@ that always end; ``BLOCKING`` those that may wait for another CPU, so that progr
 The result of a CPU is what it read, two decimal digits for each value (a pair has two, a swap that
 was made is 1), the first one leftmost; 0 if it read nothing. Results and final words are observed.
 
-Not here are ``fixed``, ``mark`` and ``notice``, which are no steps of a schedule, and ``now``,
-whose value depends on more than the order of conflicting accesses.
+Not here are ``fixed``, ``mark``, ``notice`` and ``light_fence``, which are no steps of a schedule,
+``heavy_fence``, which belongs to a ``light_fence``, and ``now``, whose value depends on more than
+the order of conflicting accesses.
 """
 
 from __future__ import annotations

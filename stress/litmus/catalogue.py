@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shmalloc.engine import asymmetric
+from shmalloc.errors import MisuseError
 from stress.litmus import shapes
 from stress.machine.program import Program
 from stress.quantities import nearest
@@ -21,7 +23,8 @@ _MODEL_WORDS = 8
 
 @dataclass(frozen=True)
 class Litmus:
-    """One test. ``pair``: x and y are the halves of an aligned pair, else on separate lines."""
+    """One test. ``pair``: x and y are the halves of an aligned pair, else on separate lines.
+    ``membarrier``: it needs the call of the system of that name."""
 
     name: str
     shape: int
@@ -30,6 +33,7 @@ class Litmus:
     columns: tuple[tuple[str, int], ...]
     asks: tuple[Outcome, ...]
     pair: bool = False
+    membarrier: bool = False
 
     @property
     def processes(self) -> int:
@@ -82,6 +86,13 @@ TESTS = (
         ("exchange(x, 1); r0 = y", "exchange(y, 1); r1 = x"), _READS, ((0, 0, 1, 1),),
     ),
     Litmus(
+        "sb+membarrier", shapes.SB_ASYMMETRIC,
+        "store buffering with a heavy fence (membarrier) on one side, and a light one, which is no"
+        " instruction, on the other",
+        ("x = 1; light fence; r0 = y", "y = 1; heavy fence; r1 = x"), _READS, ((0, 0, 1, 1),),
+        membarrier=True,
+    ),
+    Litmus(
         "mp", shapes.MP, "message passing: the flag is seen, the data is not",
         ("x = 1; y = 1", "r0 = y; r1 = x"), _READS_OF_1, ((0, _both(1, 0), 1, 1),),
     ),
@@ -128,8 +139,15 @@ CATALOGUE = {test.name: test for test in TESTS}
 
 
 def chosen(names: tuple[str, ...]) -> list[Litmus]:
-    """The tests of those names, each once; all if no name is given. Raises ``MisuseError``."""
+    """The tests of those names, each once; without names all that this system can run.
+
+    Raises ``MisuseError`` for an unknown name, and for one that needs what the system lacks.
+    """
+    has_membarrier = asymmetric.can_make_heavy_fences()
     for name in names:
         if name not in CATALOGUE:
             raise nearest(name, CATALOGUE, "litmus test")
-    return [CATALOGUE[name] for name in dict.fromkeys(names or CATALOGUE)]
+        if CATALOGUE[name].membarrier and not has_membarrier:
+            raise MisuseError(f"{name}: this system has no membarrier(2), or refuses it here")
+    possible = [test.name for test in TESTS if has_membarrier or not test.membarrier]
+    return [CATALOGUE[name] for name in dict.fromkeys(names or possible)]

@@ -16,7 +16,18 @@ from __future__ import annotations
 
 from shmalloc.dialect import kernel
 from shmalloc.units import Cpu, Memory, WordIndex
-from shmalloc.words import cas2, exchange, fence, fetch_add, fixed, load, load2, store
+from shmalloc.words import (
+    cas2,
+    exchange,
+    fence,
+    fetch_add,
+    fixed,
+    heavy_fence,
+    light_fence,
+    load,
+    load2,
+    store,
+)
 
 SB = 0
 SB_FENCE = 1
@@ -31,6 +42,7 @@ TWO_WORD = 9
 TWO_WORD_TORN = 10
 RMW = 11
 IRIW = 12
+SB_ASYMMETRIC = 13
 VALUE_BITS = 2
 MODEL_SHAPE = 0  # the memory of a model's program: shape, places of x and y, the cell
 MODEL_X = 1
@@ -72,6 +84,18 @@ def sb_rmw(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
         exchange(mem, x, 1)
         return load(mem, y)
     exchange(mem, y, 1)
+    return load(mem, x)
+
+
+@kernel
+def sb_asymmetric(mem: Memory, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
+    """One side has no instruction between store and load; the other interrupts it."""
+    if cpu == 0:
+        store(mem, x, 1)
+        light_fence(mem)
+        return load(mem, y)
+    store(mem, y, 1)
+    heavy_fence(mem, x)
     return load(mem, x)
 
 
@@ -218,7 +242,9 @@ def play(mem: Memory, shape: int, cpu: Cpu, x: WordIndex, y: WordIndex) -> int:
         return two_word_torn(mem, cpu, x, y)
     if shape == RMW:
         return rmw(mem, cpu, x, y)
-    return iriw(mem, cpu, x, y)
+    if shape == IRIW:
+        return iriw(mem, cpu, x, y)
+    return sb_asymmetric(mem, cpu, x, y)
 
 
 @kernel

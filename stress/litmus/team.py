@@ -21,7 +21,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from shmalloc.engine import get_engine
+from shmalloc.engine import asymmetric, get_engine
 from stress import signals
 from stress.litmus.arena import Arena
 from stress.litmus.cells import LOST, play_rounds
@@ -130,6 +130,7 @@ def _main(cpu: int, core: int, file: _SharedFile, pipe: Connection) -> None:
     """The whole life of one process."""
     signals.ignore()  # they reach the whole group: one decides
     os.sched_setaffinity(0, [core])
+    asymmetric.register()  # what needs it is not chosen where the system refuses
     arena = file.arena()
     play = get_engine("native").bind(play_rounds)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the controller is gone

@@ -64,6 +64,7 @@ FLUSHED_AT = 33  # word that the last flush wrote
 PREEMPTIONS = 34
 DISTURBED = 35  # mask of CPUs: the last step changed what their spin read (a strategy clears it)
 SETTLED = 36  # 1: no actor could make a step any more
+HEAVY_FENCES = 37  # 1: some CPU may make one (words.heavy_fence)
 # --- header: all schedules -----------------------------------------------------------------------
 SCHEDULES = 40
 TOTAL_STEPS = 41

@@ -60,9 +60,19 @@ def push(ctl: Control, cpu: int, op: int, i: int, value: int) -> int:
 @scheduler
 def drains(op: int) -> int:
     """1 if ``op`` needs an empty buffer."""
-    if op == ops.OP_FENCE or op == ops.OP_WAIT or op == ops.OP_WAKE:
+    if op == ops.OP_FENCE or op == ops.OP_WAIT or op == ops.OP_WAKE or op == ops.OP_HEAVY_FENCE:
         return 1
     return 1 if ops.LAST_STORE < op <= ops.LAST_WRITE else 0
+
+
+@scheduler
+def is_buffered(ctl: Control, i: int) -> int:
+    """1 if some CPU has stored to word ``i`` and others do not see it yet."""
+    for cpu in range(ctl[cb.CPUS]):
+        for place in range(ctl[cb.BUFFERED + cpu]):
+            if ctl[entry_of(ctl, cpu, place) + cb.ENTRY_AT] == i:
+                return 1
+    return 0
 
 
 @scheduler
@@ -70,6 +80,8 @@ def hindered(ctl: Control, cpu: int) -> int:
     """1 if the buffer of ``cpu`` forbids the step it posted."""
     op = ctl[cb.OP + cpu]
     count = ctl[cb.BUFFERED + cpu]
+    if op == ops.OP_HEAVY_FENCE and is_buffered(ctl, ctl[cb.AT + cpu]) == 1:
+        return 1
     if count == 0:
         return 0
     if drains(op) == 1:

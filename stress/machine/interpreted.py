@@ -105,6 +105,12 @@ class InterpretedMemory:
     def fence(self) -> None:
         self._post(ops.OP_FENCE, 0)
 
+    def light_fence(self) -> None:
+        """No step: the model keeps the order of each CPU's program."""
+
+    def heavy_fence(self, i: int) -> None:
+        self._post(ops.OP_HEAVY_FENCE, i)
+
     def relax(self) -> None:
         self._post(ops.OP_RELAX, 0)
 

@@ -64,7 +64,9 @@ _READING: dict[str, Emitter] = {
     "now": now_of,
     "returned": _returned,
     "expect": words.BARE["expect"],
-    **dict.fromkeys(("relax", "give_way", "wait", "wake", "notice"), nothing),
+    **dict.fromkeys(
+        ("light_fence", "heavy_fence", "relax", "give_way", "wait", "wake", "notice"), nothing
+    ),
 }
 _WRITES = (*ops.WRITES, *ops.UPDATES, "cas", "mark")
 

@@ -159,7 +159,8 @@ def _mark(code: Code, memory: Registers, arguments: list[str]) -> None:
 
 
 def nothing(code: Code, memory: Registers, arguments: list[str]) -> None:
-    """``notice`` of a thread: only a supervisor announces a death (stress/crash)."""
+    """``notice`` of a thread: only a supervisor announces a death (stress/crash). Or its
+    ``light_fence``: the model keeps the order of each CPU's program."""
 
 
 def now_of(code: Code, memory: Registers, arguments: list[str]) -> str:
@@ -181,6 +182,13 @@ def _update(op: int) -> Emitter:
     return lambda code, memory, arguments: _posted(code, memory, op, *arguments)
 
 
+def _barrier(op: int) -> Emitter:
+    def barrier(code: Code, memory: Registers, arguments: list[str]) -> None:
+        _posted(code, memory, op, arguments[0], "0")
+
+    return barrier
+
+
 def _ordering(op: int) -> Emitter:
     def order(code: Code, memory: Registers, arguments: list[str]) -> None:
         _posted(code, memory, op, "0", "0")
@@ -195,6 +203,7 @@ MODEL = Kind(
         **{word: _read(op) for word, op in ops.READS.items()},
         **{word: _write(op) for word, op in (ops.WRITES | ops.SLEEPS).items()},
         **{word: _update(op) for word, op in ops.UPDATES.items()},
+        **{word: _barrier(op) for word, op in ops.BARRIERS.items()},
         **{word: _ordering(op) for word, op in ops.ORDERINGS.items()},
         "choose": _choose,
         "cas": _cas,
@@ -204,6 +213,7 @@ MODEL = Kind(
         "mark": _mark,
         "now": now_of,
         "notice": nothing,
+        "light_fence": nothing,
         "expect": words.expectation(_thread_fault),
     },
     _thread_fault,

@@ -17,6 +17,7 @@ from shmalloc.compiler.source import place_of
 from shmalloc.dialect import Kernel, is_kernel
 from shmalloc.errors import KernelFault, MisuseError
 from shmalloc.memory import Ram, WordError
+from shmalloc.words import heavy_fence
 from stress.machine import block as cb
 from stress.machine.arguments import (
     image_of,
@@ -41,7 +42,7 @@ from stress.machine.names import (
     require_functions,
 )
 from stress.machine.patience import can_give_up
-from stress.machine.vocabulary import require_vocabulary
+from stress.machine.vocabulary import require_vocabulary, says
 from stress.quantities import counted
 
 Observed = int | tuple[str, int]  # a word, or ("r", cpu): what the kernel of a CPU returned
@@ -211,6 +212,7 @@ def plan_of(program: Program, settings: Settings) -> BlockPlan:
     )
     add_arguments(plan, program.arguments)
     plan.content[cb.SPURIOUS] = program.spurious
+    plan.content[cb.HEAVY_FENCES] = int(says(program.threads, heavy_fence))
     for cpu, thread in enumerate(program.threads):
         plan.content[cb.GIVES_UP + cpu] = int(can_give_up(thread))
     return plan

@@ -264,7 +264,7 @@ def check_access(ctl: Control, cpu: int, op: int, i: int) -> None:
         forget_halves(ctl, cpu, i)
     elif op == ops.OP_WAIT:
         atomic_read(ctl, cpu, i, 0)
-    elif op == ops.OP_FENCE:
+    elif op == ops.OP_FENCE or op == ops.OP_HEAVY_FENCE:
         full_fence(ctl, cpu)
     elif ops.LAST_STORE < op <= ops.LAST_WRITE:
         check_update(ctl, cpu, op, i)

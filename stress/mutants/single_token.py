@@ -236,6 +236,9 @@ def _is_one(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value == 1 and node.value is not True
 
 
+_FENCES = ("fence", "light_fence", "heavy_fence")
+
+
 def _orders(place: _Place, function: ast.FunctionDef) -> Iterator[Change]:
     for node in _inside(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -244,7 +247,7 @@ def _orders(place: _Place, function: ast.FunctionDef) -> Iterator[Change]:
                 yield start, end, _RELAXED[node.func.id]
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
-            if isinstance(called, ast.Name) and called.id == "fence":
+            if isinstance(called, ast.Name) and called.id in _FENCES:
                 yield (*place.span(node), "pass")
 
 

@@ -28,6 +28,7 @@ from shmalloc.words import (
     fetch_or,
     fixed,
     give_way,
+    heavy_fence,
     load,
     load2,
     load_relaxed,
@@ -60,6 +61,7 @@ def every_word(mem, rounds):
         low, high = load2(mem, 8)
         mark(mem, 20 + mem[0] + load(mem, 1) - load_relaxed(mem, 2) + low - high)
         fence(mem)
+        heavy_fence(mem, 12)
         relax(mem)
         give_way(mem)
         wake(mem, 12, 1)

@@ -62,7 +62,7 @@ OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-WITHOUT_EFFECT = ("fence", "relax", "give_way")
+WITHOUT_EFFECT = ("fence", "light_fence", "relax", "give_way")
 
 
 class Evaluator:

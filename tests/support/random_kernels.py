@@ -24,8 +24,8 @@ HEAD = '''"""Random kernels, seed {seed}."""
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.words import (
-    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, load, load2,
-    load_relaxed, mark, now, relax, store, store_relaxed, wake,
+    cas, cas2, exchange, fence, fetch_add, fetch_and, fetch_or, fixed, give_way, light_fence, load,
+    load2, load_relaxed, mark, now, relax, store, store_relaxed, wake,
 )
 
 '''
@@ -38,8 +38,8 @@ VOCABULARY = (
     "%= ", "<<= ", ">>= ", "&= ", "|= ", "^= ", " // ", " % ", " << ", " >> ", "(~", "(-", "(+",
     "min(", "max(", "abs(", "int(", "bool(", "mem[", "load(", "load_relaxed(", "store(",
     "store_relaxed(", "cas(", "cas2(", "load2(", "exchange(", "fetch_add(", "fetch_or(",
-    "fetch_and(", "fence(", "relax(", "give_way(", "wake(", "mark(", "fixed(", "now(", "True",
-    "False", "TOP", "BOTTOM", "c.", "cpu", "@kernel", "@hot", "@unit",
+    "fetch_and(", "fence(", "light_fence(", "relax(", "give_way(", "wake(", "mark(", "fixed(",
+    "now(", "True", "False", "TOP", "BOTTOM", "c.", "cpu", "@kernel", "@hot", "@unit",
 )  # fmt: skip
 
 
@@ -242,7 +242,15 @@ class _Writer:
     def plain_word(self) -> None:
         at = random_expressions.index(self.scope, 1)
         self.write(
-            self.rng.choice(("fence(mem)", "relax(mem)", "give_way(mem)", f"wake(mem, {at}, 1)"))
+            self.rng.choice(
+                (
+                    "fence(mem)",
+                    "light_fence(mem)",
+                    "relax(mem)",
+                    "give_way(mem)",
+                    f"wake(mem, {at}, 1)",
+                )
+            )
         )
 
     def unpack(self) -> None:

@@ -26,6 +26,7 @@ Instructions ``(op, word, a, b)``::
     cas2        [word], [word + 1] = b, acc & 3; acc += 2 if both are a
     choose      acc += v for each v from 0 to 1 + word, an event of its own
     fence
+    heavy_fence no buffer holds a value of [word]
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ WHAT = {
     "load2": 12,
     "fence": 18,
     "choose": 27,
+    "heavy_fence": 28,
 }
 READS = ("read", "load", "load2")
 STORES = ("write", "store", "relaxed")
@@ -134,7 +136,7 @@ def enabled(program: Straight, model: str, state: State) -> list[Name]:
     names = []
     for cpu, code in enumerate(program.cpus):
         k, buffer = state.done[cpu], state.buffers[cpu]
-        if k < len(code) and can_run(code[k].op, buffer):
+        if k < len(code) and can_run(code[k], cpu, state.buffers):
             names += [Name(cpu, k, False, value) for value in range(values_of(code[k]))]
         names += flushes(model, cpu, buffer)
     return names
@@ -155,7 +157,10 @@ def values_of(instruction: Instruction) -> int:
     return 2 + instruction.word if instruction.op == "choose" else 1
 
 
-def can_run(op: str, buffer: Sequence[Entry]) -> bool:
+def can_run(instruction: Instruction, cpu: int, buffers: Sequence[Sequence[Entry]]) -> bool:
+    op, buffer = instruction.op, buffers[cpu]
+    if op == "heavy_fence" and any(e.word == instruction.word for some in buffers for e in some):
+        return False
     if op in READS or op == "choose":
         return True
     if op in STORES:
@@ -228,7 +233,7 @@ def run_store(
 def run_atomic(state: State, name: Name, instruction: Instruction) -> tuple[State, Event]:
     """Read-modify-writes and fences; a failed cas only reads."""
     op, word, a, b = instruction
-    if op == "fence":
+    if op in ("fence", "heavy_fence"):
         return state, Event(name, op, word, frozenset(), frozenset())
     words = words_of(op, word)
     found = [state.memory[word] for word in words]
@@ -284,7 +289,7 @@ def dependent(one: Event, other: Event) -> bool:
 
     They touch the same word of memory and at least one writes it; or one is a read served by the
     CPU's own buffer and the other a flush of that word by the same CPU (any: also of an older
-    value).
+    value); or one is a heavy fence and the other puts a value of its word into a buffer.
 
     Left out is what has the same order in every schedule and so distinguishes none: the
     instructions of a CPU, a store and its flush, flushes of one fifo, the flushes of earlier stores
@@ -292,7 +297,14 @@ def dependent(one: Event, other: Event) -> bool:
     """
     if one.writes & (other.reads | other.writes) or one.reads & other.writes:
         return True
+    if keeps_waiting(one, other) or keeps_waiting(other, one):
+        return True
     return own_flush(one, other) or own_flush(other, one)
+
+
+def keeps_waiting(store: Event, fence: Event) -> bool:
+    buffered = store.op in STORES and not store.writes
+    return fence.op == "heavy_fence" and buffered and store.word == fence.word
 
 
 def own_flush(flushed: Event, reader: Event) -> bool:

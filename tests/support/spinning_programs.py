@@ -21,6 +21,7 @@ LOOPS = ("spin_until", "spin_thrice", "spin_lock", "spin_cas", "spin_either", "s
 TWO_WORDS = ("spin_either", "spin_seen")  # ``a`` is a word, too
 STRAIGHT = tuple(reference.WHAT)
 FREQUENT = ("load", "store", "store", "fetch_add", "cas")
+FENCED = ("load", "store", "store", "heavy_fence", "heavy_fence", "cas")
 SELDOM_LEFT_OUT = 0.85  # of what lets another CPU go on
 LENGTHS = {2: (1, 4), 3: (1, 3), 4: (1, 2), 5: (1, 2), 6: (1, 1)}
 
@@ -58,7 +59,7 @@ def expected_schedules(program: Straight, memory: str) -> int:
 def draw_any(rng: random.Random) -> Drawn:
     cpus = rng.choice((2, 2, 2, 3, 3, 3, 4, 4, 5, 6))
     words = rng.choice((2, 2, 3, 4))
-    kinds = rng.choice((STRAIGHT, FREQUENT, FREQUENT))
+    kinds = rng.choice((STRAIGHT, FREQUENT, FREQUENT, FENCED))
     codes = [
         [straight_instruction(rng, kinds, words) for _ in range(rng.randint(*LENGTHS[cpus]))]
         for _ in range(cpus)

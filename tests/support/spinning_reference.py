@@ -178,9 +178,9 @@ class Machine:
         for cpu, buffer in enumerate(state.core.buffers):
             stopped = state.spins[cpu].stands or state.asleep[cpu] != AWAKE
             if not stopped and not self.finished(state, cpu):
-                op = self.access(state, cpu).op
-                if op == "relax" or reference.can_run(op, buffer):
-                    for value in range(outcomes_of(state, self.access(state, cpu))):
+                access = self.access(state, cpu)
+                if access.op == "relax" or reference.can_run(access, cpu, state.core.buffers):
+                    for value in range(outcomes_of(state, access)):
                         yield Name(cpu, state.core.done[cpu], False, value)
             yield from reference.flushes(self.model, cpu, buffer)
 

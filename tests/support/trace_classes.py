@@ -11,6 +11,7 @@ the set of events that read it before the next change. Places are
   counts as a change of a half that it found as expected, for the other half has decided
 - the values of a word that a CPU has stored and that are not flushed yet (``buffered``): a flush
   changes them, a read that they serve looks at them instead of at memory
+- the stores of a word that wait in buffers: a heavy fence looks which have entered
 - the sleepers on a word: wait looks at them, for two that come commute, and wake changes them
 
 Everything else (fence, relax, mark, ...) concerns no place: its CPU orders it.
@@ -57,7 +58,8 @@ def trace_key(events: Iterable[Executed], buffered: bool = False) -> Hashable:
     history: defaultdict[Place, list[Hashable]] = defaultdict(lambda: [frozenset()])
     unflushed: Counter[tuple[int, int]] = Counter()
     flushes: Counter[tuple[int, int]] = Counter()
-    executed = set()
+    entered: defaultdict[int, frozenset[tuple[int, ...]]] = defaultdict(frozenset)
+    executed: set[Hashable] = set()
     for event in events:
         own = event.cpu, event.word
         name: tuple[int, ...] = (event.cpu, event.local)
@@ -67,6 +69,9 @@ def trace_key(events: Iterable[Executed], buffered: bool = False) -> Hashable:
             name = (*own, flushes[own])
         elif buffered and event.op in STORES:
             unflushed[own] += 1
+            entered[event.word] |= {name}
+        elif buffered and event.op == "heavy_fence":
+            executed.add((name, entered[event.word]))
         executed.add((name, event.op, event.word, event.wrote, event.expected))
         looked, changed = places(event, buffered, unflushed)
         for place in looked:
@@ -99,5 +104,7 @@ def places(
         return [*in_memory, Place("sleepers", word)], []
     if op == "wake":
         return [], [Place("sleepers", word)]
+    if op == "heavy_fence":  # ``entered`` of ``trace_key``
+        return [], []
     assert op in PLACELESS, f"no rule for the op {op!r}"
     return [], []

@@ -12,6 +12,8 @@ from shmalloc.words import (
     fetch_or,
     fixed,
     give_way,
+    heavy_fence,
+    light_fence,
     load,
     load2,
     load_relaxed,
@@ -104,6 +106,16 @@ def k_load2(mem, i):
 @kernel
 def k_fence(mem):
     fence(mem)
+
+
+@kernel
+def k_light_fence(mem):
+    light_fence(mem)
+
+
+@kernel
+def k_heavy_fence(mem, i):
+    heavy_fence(mem, i)
 
 
 @kernel

@@ -11,7 +11,9 @@ between, of which the later one could have come first. This module collects race
 search.py turns them into branches when the schedule has ended.
 
 Edges that cannot be reversed, and are no races: the event that woke or released a CPU; a store and
-its flush; a flush and the drained step of its CPU; everything before all CPUs stopped (BARRIER).
+its flush; a flush and the drained step of its CPU; everything before all CPUs stopped (BARRIER); a
+flush and the heavy fence that waited for it (AWAITED). Of the store, its flush and the fence, the
+store and the fence race, although the flush is ordered in between (``is_awaited``).
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ from stress.explorer.dpor.records import (
     CLOCK,
     DISTURBS,
     DRAINS,
+    EMPTY,
     ENABLER,
+    ENTERS,
     EVENT_OP,
     FLAGS,
+    FLUSHED,
     KIND0,
+    KIND1,
     OBJECT0,
     OUTCOMES,
     OWN,
@@ -72,6 +78,7 @@ OTHER = 4  # 1 + the outcome to try in place of a choice, which is both sides; 0
 RACE = 5
 NEVER = 1 << 40  # more than any step
 CANDIDATE = 1 << 40  # a predecessor that may be the earlier side of a race
+AWAITED = 1 << 41  # the flush that a heavy fence waited for
 INDEX_MASK = CANDIDATE - 1
 
 
@@ -94,7 +101,7 @@ def lay_out(ctl: Control) -> None:
     ctl[PREDECESSORS_AT] = ctl[FLUSHED_COUNT_AT] + ctl[cb.CPUS]
     ctl[RACES_AT] = ctl[PREDECESSORS_AT] + 4 * actors + 8
     ctl[OBJECTS_AT] = meet_at(ctl, ctl[cb.CPUS])
-    ctl[AREA_END] = ctl[OBJECTS_AT] + 2 * ctl[cb.WORDS] * object_words(ctl)
+    ctl[AREA_END] = ctl[OBJECTS_AT] + 3 * ctl[cb.WORDS] * object_words(ctl)
 
 
 @scheduler
@@ -225,6 +232,8 @@ def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> No
         precede(ctl, ctl[place + 1], CANDIDATE)
         ctl[last + actor] = index + 1
         ctl[place + 2] |= 1 << actor
+    elif kind >= ENTERS:
+        order_fence(ctl, kind, actor, index, last, own)
     else:
         precede(ctl, ctl[place + 1], CANDIDATE)
         for reader in range(ctl[cb.CPUS]):
@@ -236,6 +245,31 @@ def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> No
             precede(ctl, ctl[own + actor - ctl[cb.CPUS]], CANDIDATE)
             ctl[own + actor - ctl[cb.CPUS]] = 0
             ctl[last + actor] = index + 1
+
+
+@scheduler
+def order_fence(ctl: Control, kind: int, actor: int, index: int, last: int, own: int) -> None:
+    """Order heavy fences (``own``: the last of each CPU) and the stores that they wait for."""
+    for cpu in range(ctl[cb.CPUS]):
+        if kind == FLUSHED:
+            precede(ctl, ctl[last + ctl[cb.CPUS] + cpu], AWAITED)
+        elif cpu != actor:
+            precede(ctl, ctl[(own if kind == ENTERS else last) + cpu], CANDIDATE)
+    if kind == ENTERS:
+        ctl[last + actor] = index + 1
+    elif kind == EMPTY:
+        ctl[own + actor] = index + 1
+
+
+@scheduler
+def is_awaited(ctl: Control, flush: int, store: int, fence: int) -> int:
+    """1 if step ``flush`` made visible what the CPU of ``store`` had stored, and the event
+    ``fence`` is a heavy fence that the store races with: it comes behind the flush for that alone.
+    """
+    if ctl[fence + KIND1] != EMPTY or ctl[depth_at(ctl, store) + KIND1] != ENTERS:
+        return 0
+    flusher = ctl[cb.CPUS] + ctl[depth_at(ctl, store) + ACTOR]
+    return 1 if ctl[depth_at(ctl, flush) + ACTOR] == flusher else 0
 
 
 @scheduler
@@ -342,7 +376,7 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
     """Add the predecessors that could have come after the new event to the list of races."""
     for k in range(ctl[PREDECESSORS]):
         entry = ctl[ctl[PREDECESSORS_AT] + k]
-        if entry >= CANDIDATE and races(ctl, entry - CANDIDATE, actor) == 1:
+        if entry & CANDIDATE != 0 and races(ctl, entry - CANDIDATE, index, actor) == 1:
             if ctl[RACE_COUNT] == MAX_RACES:
                 ctl[RACES_LOST] += 1
                 return
@@ -350,8 +384,9 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
 
 
 @scheduler
-def races(ctl: Control, earlier: int, actor: int) -> int:
-    """1 if event ``earlier`` is ordered before the new one of ``actor`` by their conflict alone."""
+def races(ctl: Control, earlier: int, index: int, actor: int) -> int:
+    """1 if event ``earlier`` is ordered before the new one, step ``index`` of ``actor``, by their
+    conflict alone."""
     other = ctl[depth_at(ctl, earlier) + ACTOR]
     if other == actor or ctl[ctl[BARRIER_AT] + other] >= earlier + 1:
         return 0
@@ -359,10 +394,12 @@ def races(ctl: Control, earlier: int, actor: int) -> int:
         entry = ctl[ctl[PREDECESSORS_AT] + k]
         between = entry & INDEX_MASK
         if between == earlier:
-            if entry < CANDIDATE:
+            if entry & CANDIDATE == 0:
                 return 0
         elif data_before(ctl, earlier, between) == 1:
-            return 0
+            by_flush = entry & AWAITED != 0
+            if not by_flush or is_awaited(ctl, between, earlier, depth_at(ctl, index)) == 0:
+                return 0
     return 1
 
 

@@ -9,6 +9,13 @@ Objects are the words of memory and, after them, the sleepers of each word: ``wa
 Kinds: 0 nothing, READ, WRITE, and OWN: a read from the CPU's own store buffer, which only the flush
 of that buffer can affect.
 
+The third set of objects is for heavy fences: the stores to each word that wait in buffers. A fence
+does not change them (EMPTY), but it cannot be made while there is one; a store enters them
+(ENTERS). So the two depend on each other, and two fences or two stores do not. The fence comes
+behind the flush of such a store (FLUSHED, of the word itself): an edge that cannot be reversed,
+since without the flush the fence waits; but the fence can come before store *and* flush, which is
+the race of store and fence.
+
 The kind of an access may depend on the value of its own object, never on that of another: whatever
 turned a READ into a WRITE must be a race of every step that depends on the WRITE alone, or the
 search would not know that there is something to try. So a ``wait`` reads the sleepers even if it
@@ -49,6 +56,9 @@ from stress.machine.visibility import at_once
 READ = 1
 WRITE = 2
 OWN = 4
+ENTERS = 8
+EMPTY = 16
+FLUSHED = 32
 DRAINS = 1
 CHANGES = 2
 CHOICE = 4
@@ -158,7 +168,7 @@ def describe_event(ctl: Control, event: int) -> None:
     elif op <= ops.LAST_READ:
         describe_read(ctl, event, op)
     elif op <= ops.LAST_STORE:
-        ctl[event + KIND0] = WRITE if at_once(ctl) == 1 else 0
+        describe_store(ctl, event)
     elif op <= ops.LAST_WRITE:
         describe_update(ctl, event, event, ctl[event + FOUND0], ctl[event + FOUND1])
     elif op == ops.OP_WAIT:
@@ -166,6 +176,10 @@ def describe_event(ctl: Control, event: int) -> None:
     elif op == ops.OP_WAKE:
         ctl[event + OBJECT0] += ctl[cb.WORDS]
         ctl[event + KIND0] = WRITE
+    elif op == ops.OP_HEAVY_FENCE and at_once(ctl) == 0:
+        ctl[event + KIND0] = FLUSHED
+        ctl[event + OBJECT1] = ctl[event + OBJECT0] + 2 * ctl[cb.WORDS]
+        ctl[event + KIND1] = EMPTY
     if op != ops.OP_FLUSH and drains(op) == 1:
         ctl[event + FLAGS] |= DRAINS
     if ctl[cb.INVARIANT_ENTRY] != 0 and writes_memory(ctl, event) == 1:
@@ -198,6 +212,15 @@ def describe_read(ctl: Control, event: int, op: int) -> None:
 
 
 @scheduler
+def describe_store(ctl: Control, event: int) -> None:
+    if at_once(ctl) == 1:
+        ctl[event + KIND0] = WRITE
+    elif ctl[cb.HEAVY_FENCES] == 1:
+        ctl[event + OBJECT1] = ctl[event + OBJECT0] + 2 * ctl[cb.WORDS]
+        ctl[event + KIND1] = ENTERS
+
+
+@scheduler
 def describe_update(ctl: Control, to: int, event: int, low: int, high: int) -> None:
     """Kinds of the update ``event``, had it found ``low`` and ``high``: to the record ``to``."""
     op = ctl[event + EVENT_OP]
@@ -218,6 +241,8 @@ def describe_wait(ctl: Control, event: int) -> None:
 @scheduler
 def clash(ctl: Control, kind: int, actor: int, other_kind: int, other: int) -> int:
     """1 if two accesses of one object depend on each other."""
+    if kind >= ENTERS or other_kind >= ENTERS:
+        return clash_of_fence(ctl, kind, actor, other_kind, other)
     if kind == WRITE:
         if other_kind == OWN:
             return 1 if actor == ctl[cb.CPUS] + other else 0
@@ -227,6 +252,15 @@ def clash(ctl: Control, kind: int, actor: int, other_kind: int, other: int) -> i
     if kind == OWN:
         return 1 if other == ctl[cb.CPUS] + actor else 0
     return 1 if kind == READ else 0
+
+
+@scheduler
+def clash_of_fence(ctl: Control, kind: int, actor: int, other_kind: int, other: int) -> int:
+    if kind == ENTERS or kind == EMPTY:
+        return 1 if kind + other_kind == ENTERS + EMPTY else 0
+    if kind == FLUSHED:
+        return 1 if other_kind == WRITE and other >= ctl[cb.CPUS] else 0
+    return 1 if kind == WRITE and other_kind == FLUSHED and actor >= ctl[cb.CPUS] else 0
 
 
 @scheduler

@@ -95,7 +95,7 @@ MIN_POOL = 4096
 def dpor_words(words: int, actors: int, cpus: int, step_limit: int, pool_words: int) -> int:
     """Room in the block."""
     depths = (step_limit + 2) * (CLOCK + actors * (2 + RECORD))
-    objects = 2 * words * (3 + actors + cpus)
+    objects = 3 * words * (3 + actors + cpus)
     small = 6 * actors + 8 + cpus * (2 * cb.TSO_DEPTH + 3 + actors) + RACE * MAX_RACES + RECORD
     return depths + objects + small + step_limit + 2 + max(pool_words, MIN_POOL)
 

@@ -17,7 +17,11 @@ from stress.explorer.dpor.clocks import AREA_END, EVENTS, before
 from stress.explorer.dpor.records import (
     ACTOR,
     BRANCHES_DONE,
+    EMPTY,
+    ENABLER,
+    KIND1,
     RECORD,
+    RESUMED,
     ROOT,
     SLEEPING,
     VALUES,
@@ -166,6 +170,22 @@ def index_of(ctl: Control, record: int) -> int:
 
 
 @scheduler
+def comes_before_last(ctl: Control, index: int) -> int:
+    """1 if step ``index`` comes before the last step of the sequence, on which it does not depend.
+
+    The clock of a heavy fence also has what comes before the flush that it waited for. In the
+    sequence there is no such flush, nor the store: there only what enabled the fence counts.
+    """
+    last = depth_at(ctl, ctl[LAST_INDEX])
+    if ctl[last + KIND1] != EMPTY or ctl[last + RESUMED] != 0:
+        return before(ctl, index, last)
+    enabler = ctl[last + ENABLER] - 1
+    if enabler < 0 or index == enabler:
+        return 1 if index == enabler else 0
+    return before(ctl, index, depth_at(ctl, enabler))
+
+
+@scheduler
 def begins(ctl: Control, position: int) -> int:
     """1 if nothing in the sequence has to come before the record at ``position``."""
     record = entry(ctl, position)
@@ -174,7 +194,7 @@ def begins(ctl: Control, position: int) -> int:
         if record == ctl[SCRATCH]:
             if dependent(ctl, other, record) == 1:
                 return 0
-            if before(ctl, index_of(ctl, other), depth_at(ctl, ctl[LAST_INDEX])) == 1:
+            if comes_before_last(ctl, index_of(ctl, other)) == 1:
                 return 0
         elif before(ctl, index_of(ctl, other), record) == 1:
             return 0

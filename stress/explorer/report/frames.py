@@ -30,7 +30,8 @@ from stress.machine.site import Site
 
 ACCESSES = frozenset(
     {"load", "load_relaxed", "load2", "store", "store_relaxed", "cas", "cas2", "exchange",
-     "fetch_add", "fetch_or", "fetch_and", "fence", "relax", "give_way", "wait", "wake"}
+     "fetch_add", "fetch_or", "fetch_and", "fence", "heavy_fence", "relax", "give_way",
+     "wait", "wake"}
 )  # fmt: skip
 MANY = 2
 RELAXED = {"store_relaxed": "load_relaxed"}

@@ -65,6 +65,15 @@ def test_a_heavy_fence_comes_behind_no_read_for_the_flush_that_it_waited_for():
     assert differences(program, "tso", free_spins=0) == []
 
 
+def test_a_heavy_fence_is_not_tried_where_an_older_store_could_not_be_flushed():
+    """Behind the second store comes the read of it, and behind that the flush of the first one."""
+    program = Straight("held back", (0, 0), (
+        (Instruction("store", 0, 1), Instruction("store", 0, 3), Instruction("load", 0)),
+        (Instruction("heavy_fence", 0),),
+    ))  # fmt: skip
+    assert differences(program, "tso", free_spins=1) == []
+
+
 def test_steps_behind_the_resumed_side_of_a_race_are_taken_once():
     """The load of the spin may be resumed by the fetch_add, which comes behind it: that one is in
     the sequence to insert already, when the sequence asks what else lies behind."""

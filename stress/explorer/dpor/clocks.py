@@ -12,8 +12,7 @@ search.py turns them into branches when the schedule has ended.
 
 Edges that cannot be reversed, and are no races: the event that woke or released a CPU; a store and
 its flush; a flush and the drained step of its CPU; everything before all CPUs stopped (BARRIER); a
-flush and the heavy fence that waited for it (AWAITED). Of the store, its flush and the fence, the
-store and the fence race, although the flush is ordered in between (``is_awaited``).
+flush and the heavy fence that waited for it (AWAITED, fences.py).
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from stress.explorer.dpor.records import (
     FLAGS,
     FLUSHED,
     KIND0,
-    KIND1,
     OBJECT0,
     OUTCOMES,
     OWN,
@@ -249,27 +247,14 @@ def order_object(ctl: Control, event: int, k: int, actor: int, index: int) -> No
 
 @scheduler
 def order_fence(ctl: Control, kind: int, actor: int, index: int, last: int, own: int) -> None:
-    """Order heavy fences (``own``: the last of each CPU) and the stores that they wait for."""
+    """Order heavy fences (``own``: the last of each CPU) and what they wait for (fences.py)."""
     for cpu in range(ctl[cb.CPUS]):
         if kind == FLUSHED:
             precede(ctl, ctl[last + ctl[cb.CPUS] + cpu], AWAITED)
-        elif cpu != actor:
-            precede(ctl, ctl[(own if kind == ENTERS else last) + cpu], CANDIDATE)
-    if kind == ENTERS:
-        ctl[last + actor] = index + 1
-    elif kind == EMPTY:
+        elif kind == ENTERS and cpu != actor:
+            precede(ctl, ctl[own + cpu], CANDIDATE)
+    if kind == EMPTY:
         ctl[own + actor] = index + 1
-
-
-@scheduler
-def is_awaited(ctl: Control, flush: int, store: int, fence: int) -> int:
-    """1 if step ``flush`` made visible what the CPU of ``store`` had stored, and the event
-    ``fence`` is a heavy fence that the store races with: it comes behind the flush for that alone.
-    """
-    if ctl[fence + KIND1] != EMPTY or ctl[depth_at(ctl, store) + KIND1] != ENTERS:
-        return 0
-    flusher = ctl[cb.CPUS] + ctl[depth_at(ctl, store) + ACTOR]
-    return 1 if ctl[depth_at(ctl, flush) + ACTOR] == flusher else 0
 
 
 @scheduler
@@ -376,7 +361,7 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
     """Add the predecessors that could have come after the new event to the list of races."""
     for k in range(ctl[PREDECESSORS]):
         entry = ctl[ctl[PREDECESSORS_AT] + k]
-        if entry & CANDIDATE != 0 and races(ctl, entry - CANDIDATE, index, actor) == 1:
+        if entry & CANDIDATE != 0 and races(ctl, entry - CANDIDATE, actor) == 1:
             if ctl[RACE_COUNT] == MAX_RACES:
                 ctl[RACES_LOST] += 1
                 return
@@ -384,9 +369,11 @@ def find_races(ctl: Control, index: int, actor: int) -> None:
 
 
 @scheduler
-def races(ctl: Control, earlier: int, index: int, actor: int) -> int:
-    """1 if event ``earlier`` is ordered before the new one, step ``index`` of ``actor``, by their
-    conflict alone."""
+def races(ctl: Control, earlier: int, actor: int) -> int:
+    """1 if event ``earlier`` is ordered before the new one of ``actor`` by their conflict alone.
+
+    Not for a flush of its own CPU, either, if the new event is a heavy fence that awaited it.
+    """
     other = ctl[depth_at(ctl, earlier) + ACTOR]
     if other == actor or ctl[ctl[BARRIER_AT] + other] >= earlier + 1:
         return 0
@@ -397,8 +384,8 @@ def races(ctl: Control, earlier: int, index: int, actor: int) -> int:
             if entry & CANDIDATE == 0:
                 return 0
         elif data_before(ctl, earlier, between) == 1:
-            by_flush = entry & AWAITED != 0
-            if not by_flush or is_awaited(ctl, between, earlier, depth_at(ctl, index)) == 0:
+            flusher = ctl[cb.CPUS] + other
+            if entry & AWAITED == 0 or ctl[depth_at(ctl, between) + ACTOR] != flusher:
                 return 0
     return 1
 

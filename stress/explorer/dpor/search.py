@@ -41,6 +41,7 @@ from stress.explorer.dpor.clocks import (
     order_event,
     start_order,
 )
+from stress.explorer.dpor.fences import find_store_races
 from stress.explorer.dpor.records import (
     ACTOR,
     BRANCHES_DONE,
@@ -187,6 +188,7 @@ def make_step(ctl: Control, index: int, choices: int) -> None:
     fresh = 1 if index + 1 >= ctl[PREFIX] else 0
     order_event(ctl, index, event, fresh, resumed)
     if fresh == 1:
+        find_store_races(ctl, index, event, actor)
         pass_sleep(ctl, event, below, event)
     ctl[EVENTS] = index + 1
 

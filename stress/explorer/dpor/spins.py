@@ -17,7 +17,8 @@ from __future__ import annotations
 from shmalloc.engine import ops
 from shmalloc.engine.control import scheduler
 from shmalloc.units import Control
-from stress.explorer.dpor.clocks import EVENTS, FIRST_ALONE, before, data_before, is_awaited
+from stress.explorer.dpor.clocks import EVENTS, FIRST_ALONE, before, data_before
+from stress.explorer.dpor.fences import is_bypassed
 from stress.explorer.dpor.records import (
     ACTOR,
     CHANGED,
@@ -94,7 +95,7 @@ def can_follow(ctl: Control, earlier: int, index: int) -> int:
     event = depth_at(ctl, index)
     for other in range(earlier + 1, index):
         if ctl[depth_at(ctl, other) + TAKEN] == 0 and data_before(ctl, other, index) == 1:
-            if is_awaited(ctl, other, earlier, event) == 0:
+            if is_bypassed(ctl, earlier, other, index) == 0:
                 return 0
     return 1 if ctl[event + RESUMED] == 0 else overtaken(ctl, earlier, index)
 

@@ -6,8 +6,8 @@ be made before it. But the fence may come before the store *and* its flush. That
 store and fence, although the flush is ordered in between (``races`` of clocks.py leaves it out).
 
 Of the stores of one CPU to w, the fence races with the last one that can be left out: everything
-that its absence takes away must leave no older store of that CPU in the buffer. A read from the own
-buffer may hold an older store back::
+that its absence takes away must leave no older store of that CPU in the buffer. A read that its
+buffer served may hold an older store back::
 
     w = 1; w = 2; r = w (its buffer: 2); flush 1; flush 2   |   heavy fence of w
 

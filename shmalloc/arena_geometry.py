@@ -13,6 +13,7 @@ from typing import Any
 
 from shmalloc import constants as c
 from shmalloc.checked import checked_int, shown, unknown_option
+from shmalloc.engine import asymmetric
 from shmalloc.errors import MisuseError
 from shmalloc.geometry_rules import MOST_BYTES, RANGES, few_enough, largest_zone, plain_zones
 from shmalloc.layout import Geometry, ZoneSpec
@@ -50,7 +51,8 @@ def geometry_of(
 ) -> Geometry:
     """``Geometry`` of an arena from a size in bytes, a number of zones and CPUs.
 
-    Unless ``harden`` says otherwise (0: off), free pointers are hardened with a random secret;
+    Per-CPU locks are biased where the system has membarrier(2), unless ``biased_locks`` says
+    otherwise. Unless ``harden`` does (0: off), free pointers are hardened with a random secret;
     unless ``pageblock_order`` does, a pageblock is no larger than the largest block. Raises
     ``MisuseError`` for what is no option, and for a value that an option cannot have.
     """
@@ -58,6 +60,7 @@ def geometry_of(
         raise unknown_option(name, OPTIONS, OTHER_NAMES)
     fields["page_owner"] = sampling_rate(fields.get("page_owner", 0))
     fields["cpus"] = _default_cpus() if cpus is None else cpus
+    fields.setdefault("biased_locks", asymmetric.is_possible())
     fields.setdefault("harden", 1 << SECRET_BITS | secrets.randbits(SECRET_BITS))
     if (largest := as_int(fields.get("max_order"))) is not None:
         fields.setdefault("pageblock_order", min(Geometry.pageblock_order, max(largest, 0)))

@@ -18,7 +18,7 @@ from typing import SupportsIndex
 import numpy as np
 
 from shmalloc import constants as c
-from shmalloc.engine import get_engine
+from shmalloc.engine import asymmetric, get_engine
 from shmalloc.errors import MisuseError
 from shmalloc.kernels.hotplug import plug_cpu, unplug_cpu
 from shmalloc.kernels.slots import claim_slot, release_slot
@@ -258,6 +258,8 @@ def _claim_on(segment: Segment, cpu: int | None, engine: str) -> int:
 
 def _take(segment: Segment, number: int, cpu: int, engine: str) -> int:
     """Take claim ``number`` on a CPU: ``number``, E_BUSY, E_AGAIN or E_STATE."""
+    if segment.geometry.biased_locks:
+        asymmetric.require(f"segment {segment.name}")
     if not segment.hold_claim(number):
         return c.E_BUSY
     run = get_engine(engine)

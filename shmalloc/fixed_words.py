@@ -92,10 +92,20 @@ def misplaced_claims(ram: Ram, layout: Layout) -> list[Violation]:
                 for word, value in placed_on(layout, known).items()
                 if ram[at + word] != value
             ]
+            way = ways_to_lock(layout, number, cpu, int(ram[at + c.C_EPOCH]))
+            if ram[at + c.C_EPOCH] & 1 and ram[at + c.C_LOCKS] != way:
+                wrong.append((at + c.C_LOCKS, way))
     return [
         Violation(name_of(c.I_FIXED), names.name(word), f"{value:#x}", f"{int(ram[word]):#x}")
         for word, value in wrong[:NAMED_AT_MOST]
     ]
+
+
+def ways_to_lock(layout: Layout, claim: int, cpu: int, epoch: int) -> int:
+    """What C_LOCKS of a claim in life ``epoch`` is (``settle_on`` in kernels/slots.py)."""
+    if not layout.geometry.biased_locks:
+        return c.LOCKS_PLAIN
+    return epoch << c.LIFE_EPOCH_SHIFT | c.LOCK_OPEN if claim == cpu else c.LOCKS_GUEST
 
 
 def unheard(ram: Ram, layout: Layout, misplaced: bool) -> list[Violation]:

@@ -37,7 +37,7 @@ MOST_WORDS = 1 << 24  # of what each CPU or claim has
 
 CHOICES = {"link_store": LINK_STORES, "pcp_form": PCP_FORMS}
 FILLS = ("poison", "zero", "init_on_alloc", "init_on_free")
-SWITCHES = (*FILLS, "reporting", "debug_pagealloc", "unaccepted", "owner_map")
+SWITCHES = (*FILLS, "reporting", "debug_pagealloc", "unaccepted", "owner_map", "biased_locks")
 RANGES: dict[str, tuple[int, int, str]] = {  # least, most, and what a special value means
     "page_bytes": (64, 1 << 30, "a power of two"),
     "cpus": (1, c.MAX_CPUS, ""),

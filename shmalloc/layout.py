@@ -57,6 +57,7 @@ class Geometry:
     caches: int = 32
     structures: int = 128
     spins: int = 40
+    biased_locks: bool = False
     min_free_pages: int = 0
     history: int = 0
     scratch_words: int = 1024
@@ -214,7 +215,8 @@ class Layout:
             c.H_PCP_CAPACITY: pcp_capacity(g), c.H_FILL: _fill(g),
             c.H_INIT: _init(g),
             c.H_SPINS: g.spins, c.H_HISTORY: g.history, c.H_CACHES: g.caches,
-            c.H_HARDEN: g.harden, c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
+            c.H_HARDEN: g.harden, c.H_BIASED: int(g.biased_locks),
+            c.H_PCP_STRIDE: pcp_stride(g), c.H_CACHE_STRIDE: cache_stride(g),
             c.H_SCRATCH_WORDS: g.scratch_words, c.H_WORK_WORDS: g.work_words,
             c.H_OWNER_MAP: int(g.owner_map),
             c.H_AT_LATENCY: self.at["latency"] if g.latency_words else 0,

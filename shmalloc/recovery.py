@@ -134,6 +134,8 @@ def may_skip(layout: Layout, index: int) -> bool:
     """Whether a word is a lock that a caller can do without: of a CPU's page lists or sheaves, or
     one of ``SKIPPED``. The lists of nodes and barns lie between them, and are waited for."""
     geometry, at = layout.geometry, layout.at
+    if _biased(layout, index, -1) >= 0:
+        return True
     if at["pcp"] <= index < at["caches"]:
         return (index - at["pcp"]) % pcp_stride(geometry) == c.P_LOCK
     if at["caches"] <= index < at["seats"]:
@@ -141,6 +143,12 @@ def may_skip(layout: Layout, index: int) -> bool:
         of_cpu = cs.K_CPUS <= offset < first_node_part(geometry)
         return of_cpu and (offset - cs.K_CPUS) % cs.KC_STRIDE == cs.KC_LOCK
     return index in SKIPPED
+
+
+def _biased(layout: Layout, index: int, other: int) -> int:
+    """The claim in whose record word ``index`` says what it holds by a bias; or ``other``."""
+    number, word = divmod(index - layout.at["cpus"], c.C_STRIDE)
+    return number if word == c.C_HOLDS and 0 <= number < layout.geometry.claims else other
 
 
 class Rescuer:
@@ -211,8 +219,13 @@ class Rescuer:
             self._at_work -= fresh
 
     def _holder(self, index: int) -> int:
-        """The claim that holds the lock at a word; -1 or beyond: none, or not a lock."""
-        return (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
+        """The claim that holds the lock at a word; -1 or beyond: none, or not a lock.
+
+        What a claim holds by its bias is in a word of its record.
+        """
+        return _biased(
+            self._segment.layout, index, (self._ram.load(index) & c.LOCK_HOLDER_MASK) - 1
+        )
 
 
 __all__ = ["Recovered", "Rescuer", "dead_slots", "mark", "reap", "recover", "untold"]

@@ -36,6 +36,9 @@ def lock_value(value: int) -> str:
     if value == c.LOCK_KEPT:
         return "free, kept for a sleeper"
     text += ", contended" * (value & c.LOCK_CONTENDED != 0)
+    text += ", waits for the claim of the CPU" * (value & c.LOCK_WAITS != 0)
+    text += ", open for the claim of the CPU" * (value & c.LOCK_OPEN != 0)
+    text += ", common" * (value & c.LOCK_COMMON != 0)
     return text + ", asked for" * (value & c.LOCK_HANDOFF != 0)
 
 
@@ -105,7 +108,8 @@ class WordValues:
             return CACHE_STATES.get(value, "") if at == cs.K_STATE else ""
         nodes = first_node_part(self._layout.geometry)
         if at < nodes:
-            return lock_value(value) if (at - cs.K_CPUS) % cs.KC_STRIDE == cs.KC_LOCK else ""
+            field = (at - cs.K_CPUS) % cs.KC_STRIDE
+            return lock_value(value) if field == cs.KC_LOCK else ""
         field = (at - nodes) % cs.KN_STRIDE
         return lock_value(value) if field in (cs.KN_LOCK, cs.KN_BARN_LOCK) else ""
 

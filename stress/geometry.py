@@ -20,6 +20,8 @@ Settings separated by commas, each with its default::
                         then fault if they touch one; not with --link-store page, nor with fill
     unaccepted=off      on: a pageblock is accepted, and cleared, when a page of it is first given
                         out; not with --link-store page, nor with fill or init-on-free
+    biased-locks=on     off: per-CPU locks are taken by compare-exchanges, also where the system has
+                        membarrier, which the cheaper way needs
     spins=40            how often a held lock is tried before sleeping
     history=256         operations that the history of each CPU keeps; off
     start-pfn=0         the first page
@@ -43,6 +45,7 @@ from msgspec import Struct, field
 
 from shmalloc import constants as c
 from shmalloc.arena_geometry import sampling_rate
+from shmalloc.engine import asymmetric
 from shmalloc.errors import MisuseError
 from shmalloc.geometry_rules import MOST_LISTED, PCP_FORMS
 from shmalloc.sizes import parse_bytes
@@ -63,6 +66,7 @@ DRAWN: dict[str, tuple[Any, ...]] = {  # by field, what ``random`` chooses from
     "max_order": (4, 6, 8),
     "pageblock_order": (2, 4),
     "spins": (0, 2),
+    "biased_locks": (False,),
     "start_pfn": (1, 77),
 }
 OTHER_NAMES = {  # of ``Arena.create``, of Linux, and of other options
@@ -113,6 +117,7 @@ class GeometrySpec(Struct, frozen=True):
     debug_pagealloc: Switch = field(default=False, name="debug-pagealloc")
     unaccepted: Switch = False
     spins: Annotated[int, _whole(1 << 20)] = 40
+    biased_locks: Switch = field(default=True, name="biased-locks")
     history: Annotated[
         int, quantity(read=_entries, show=lambda entries: str(entries) if entries else "off")
     ] = 256
@@ -149,6 +154,7 @@ class GeometrySpec(Struct, frozen=True):
             "debug_pagealloc": self.debug_pagealloc,
             "unaccepted": self.unaccepted,
             "spins": self.spins,
+            "biased_locks": self.biased_locks and asymmetric.is_possible(),
             "history": self.history,
             "start_pfn": self.start_pfn,
             "page_owner": self.page_owner,

@@ -9,16 +9,8 @@ from __future__ import annotations
 import pytest
 
 from shmalloc import constants as c
-from shmalloc.kernels.lock import (
-    lock,
-    lock_or_skip,
-    spin,
-    take_over,
-    try_spin,
-    unlock,
-    unspin,
-    wake_all,
-)
+from shmalloc.kernels.cpu_lock import spin_or_skip, try_spin, unspin
+from shmalloc.kernels.lock import lock, lock_or_skip, take_over, unlock, wake_all
 from shmalloc.kernels.reporting import claim_at
 from support.pauses import EPOCH, SPINS, WORD, Scripted, becomes, called_off, nothing, owner
 
@@ -211,20 +203,20 @@ def test_a_per_cpu_lock_that_is_free_is_taken_and_one_that_is_held_is_not_waited
     assert (mem[WORD], mem.seen) == (owner(ME), [])
 
 
-def test_a_remote_drainer_spins_and_then_gives_way_and_says_what_it_waits_for():
-    mem = Scripted(*SPUN, nothing, nothing, becomes(0), held=owner(OTHER))
-    mem.call(spin, WORD, ME)
-    assert mem.seen == [RELAX] * SPINS + [("notice", WORD), RELAX] * 3
+def test_a_remote_drainer_gives_way_and_says_what_it_waits_for():
+    mem = Scripted(nothing, nothing, becomes(0), held=owner(OTHER))
+    mem.call(spin_or_skip, WORD, ME, OTHER)
+    assert mem.seen == [("notice", WORD), RELAX] * 3
     assert mem[WORD] == owner(ME)
 
 
 def test_a_remote_drainer_takes_a_free_lock_at_once():
     mem = Scripted()
-    mem.call(spin, WORD, ME)
+    mem.call(spin_or_skip, WORD, ME, OTHER)
     assert (mem[WORD], mem.seen, mem.tries) == (owner(ME), [], 1)
 
 
 def test_a_per_cpu_lock_is_free_after_its_release():
     mem = Scripted(held=owner(ME))
-    mem.call(unspin, WORD)
+    mem.call(unspin, WORD, ME)
     assert mem[WORD] == 0

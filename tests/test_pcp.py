@@ -5,7 +5,7 @@ import pytest
 from shmalloc import constants as c
 from shmalloc.engine import get_engine
 from shmalloc.kernels import pcp_lists
-from shmalloc.kernels.pcp import spin_or_skip
+from shmalloc.kernels.cpu_lock import spin_or_skip
 from support import driver
 from support.page_segment import SMALL, PageSegment
 from support.pauses import WORD, Action, Scripted, becomes, called_off, nothing, owner
@@ -128,7 +128,7 @@ def test_list_index_and_order_are_inverse(order, mt):
 def waiting_for_lists(*script: Action, held: int) -> tuple[Scripted, int]:
     mem = Scripted(*script, held=held)
     called_off(2)(mem)  # an earlier wait for the same lock, which went on
-    return mem, mem.call(spin_or_skip, WORD, 2)
+    return mem, mem.call(spin_or_skip, WORD, 2, 0)
 
 
 def test_lists_that_become_free_are_taken_whatever_called_off_an_earlier_wait():

@@ -105,7 +105,7 @@ def sheaf_lock(arena, cache):
 
 def test_a_cache_is_not_destroyed_while_a_stopped_process_has_a_sheaf_of_it(arena):
     cache = arena.cache("first", 64)
-    child = start_stopped(arena, "take_object", 1, sheaf_lock(arena, cache))
+    child = start_stopped(arena, "take_object", 3, sheaf_lock(arena, cache))
     with pytest.raises(MisuseError, match=f"process {child.pid} holds one of its locks"):
         cache.destroy()
     assert ends(child)  # it was given no object: the cache is dying

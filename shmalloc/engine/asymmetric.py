@@ -16,6 +16,7 @@ import os
 import platform
 
 from shmalloc.compiler.runtime import GLOBAL_EXPEDITED, MEMBARRIER
+from shmalloc.errors import EnvironmentUnfitError
 
 REGISTER_GLOBAL_EXPEDITED = 1 << 2  # a command of membarrier(2)
 
@@ -30,6 +31,20 @@ def register() -> bool:
         _registered.clear()
         _registered[pid] = _membarrier(REGISTER_GLOBAL_EXPEDITED)
     return _registered[pid]
+
+
+def is_possible() -> bool:
+    """Whether this process can make heavy fences and answers those of others, from now on."""
+    return can_make_heavy_fences() and register()
+
+
+def require(what: str) -> None:
+    """As ``is_possible``, for ``what`` relies on it. Raises ``EnvironmentUnfitError`` if not."""
+    if not is_possible():
+        raise EnvironmentUnfitError(
+            f"{what} has biased locks, which need membarrier(2), and the system refuses it to this"
+            " process (a sandbox?); make the segment with biased_locks=False"
+        )
 
 
 def can_make_heavy_fences() -> bool:

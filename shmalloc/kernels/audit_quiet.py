@@ -53,6 +53,16 @@ def free_lock(mem: Memory, claim: Claim, at: WordIndex) -> int:
 
 
 @kernel
+def free_cpu_lock(mem: Memory, claim: Claim, at: WordIndex) -> int:
+    """1 and one report if a per-CPU lock is not free: open and common ones are (cpu_lock.py)."""
+    word = load_relaxed(mem, at)
+    flags = word & ((1 << c.LIFE_EPOCH_SHIFT) - 1)
+    if fixed(mem, c.H_BIASED) != 0 and (flags == c.LOCK_OPEN or word == c.LOCK_COMMON):
+        return 0
+    return free_lock(mem, claim, at)
+
+
+@kernel
 def is_unplugged(mem: Memory, victim: Cpu) -> bool:
     return load_relaxed(mem, cpu_at(mem, victim) + c.C_STATE) == c.CPU_OFFLINE
 
@@ -62,20 +72,25 @@ def quiet_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Check a CPU: its state, and the locks of its page lists."""
     slot = cpu_at(mem, victim)
     bad = outside(mem, claim, slot + c.C_STATE, c.CPU_EMPTY, c.CPU_OFFLINE)
-    locked = c.LOCK_OFFLINE if is_unplugged(mem, victim) else 0
+    locked = is_unplugged(mem, victim)
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        bad += wrong_word(mem, claim, c.I_PROGRESS, pcp + c.P_LOCK, locked)
-        if locked != 0:
+        if locked or load_relaxed(mem, pcp + c.P_LOCK) == c.LOCK_OFFLINE:
+            held = c.LOCK_OFFLINE if locked else 0
+            bad += wrong_word(mem, claim, c.I_PROGRESS, pcp + c.P_LOCK, held)
+        else:
+            bad += free_cpu_lock(mem, claim, pcp + c.P_LOCK)
+        if locked:
             bad += wrong_word(mem, claim, c.I_PCP_COUNT, pcp + c.P_COUNT, 0)
     return bad
 
 
 @kernel
 def quiet_claim(mem: Memory, claim: Claim, victim: Claim) -> int:
-    """Check a claim: its intent, and the faults that it injects."""
+    """Check a claim: its intent, the lock that it holds by its bias, the faults that it injects."""
     at = claim_at(mem, victim)
     bad = outside(mem, claim, at + c.C_FAULTS, 0, c.FAULT_PAGE | c.FAULT_OBJECT)
+    bad += wrong_word(mem, claim, c.I_PROGRESS, at + c.C_HOLDS, 0)
     return bad + wrong_word(mem, claim, c.I_PROGRESS, at + c.C_INTENT, cs.INTENT_NONE)
 
 
@@ -90,7 +105,7 @@ def quiet_cache(mem: Memory, claim: Claim, cache_id: CacheId) -> int:
     for victim in range(fixed(mem, c.H_CPUS)):
         at = cpu_part(mem, cache, victim) + cs.KC_LOCK
         if not is_unplugged(mem, victim) or load_relaxed(mem, at) != c.LOCK_OFFLINE:
-            bad += free_lock(mem, claim, at)
+            bad += free_cpu_lock(mem, claim, at)
     return bad
 
 

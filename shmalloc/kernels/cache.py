@@ -22,9 +22,10 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, unit
 from shmalloc.kernels.bits import order_of, type_of
+from shmalloc.kernels.cpu_lock import try_spin, unspin
 from shmalloc.kernels.descriptor import head_of, in_range, page_state
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.lock import lock, owner_word, try_spin, unlock, unspin
+from shmalloc.kernels.lock import lock, owner_word, unlock
 from shmalloc.kernels.object_init import init_on_alloc, init_on_free
 from shmalloc.kernels.objects import (
     cache_at,
@@ -115,10 +116,10 @@ def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> O
     if main != 0:
         size = mem[main + cs.SF_SIZE]
     if size == 0:
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         return alloc_slowly(mem, claim, cache, part, site, 0)
     entry = pop_live(mem, claim, main, size)
-    unspin(mem, part + cs.KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK, claim)
     if entry < 0:
         return in_two_places(mem, claim, -entry)
     init_on_alloc(mem, cache, entry_address(entry))

@@ -12,9 +12,10 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.cache import cache_free_at, hand_over, slab_of_address, usable_cache
 from shmalloc.kernels.cache_gfp import cache_alloc_gfp, suits_objects, zero_object
+from shmalloc.kernels.cpu_lock import try_spin, unspin
 from shmalloc.kernels.descriptor import page_state
 from shmalloc.kernels.fault_injection import is_faulty
-from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.object_init import init_object
 from shmalloc.kernels.objects import (
     cache_at,
@@ -159,7 +160,7 @@ def pop_many(mem: Memory, claim: Claim, cache: CacheWords, count: int, at: WordI
                 if entry > 0:
                     mem[at + got] = hand_over(mem, claim, cache, entry)
                     got += 1
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
     return got
 
 
@@ -208,7 +209,7 @@ def push_run(
             event(mem, claim, c.EV_OBJ_FREE)
             record_object(mem, claim, c.OP_OBJ_FREE, mem[at + done], cache)
             done += 1
-    unspin(mem, part + cs.KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK, claim)
     return done
 
 

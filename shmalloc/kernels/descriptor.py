@@ -19,8 +19,17 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
-from shmalloc.kernels.bits import legal_head, mt_of, next_word, order_of, type_of, zone_of_word
-from shmalloc.kernels.slots import label
+from shmalloc.kernels.bits import (
+    detail_of,
+    legal_head,
+    mt_of,
+    next_word,
+    order_of,
+    type_of,
+    zone_of_word,
+)
+from shmalloc.kernels.reporting import cpu_of
+from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.zone import descriptor_at
 from shmalloc.units import (
     Claim,
@@ -34,7 +43,7 @@ from shmalloc.units import (
     Word1,
     ZoneId,
 )
-from shmalloc.words import cas, cas2, fixed, load, load_relaxed
+from shmalloc.words import cas, cas2, fixed, load, load_relaxed, store, store_relaxed
 
 
 @kernel
@@ -209,6 +218,33 @@ def hand_out(
     return pfn
 
 
+@hot
+def hand_out_listed(
+    mem: Memory, pfn: Pfn, order: Order, claim: Claim, mt: Migratetype, owner: Owner
+) -> Pfn:
+    """``hand_out`` of a block that was on the lists of the claim's CPU, whose lock is held.
+
+    Two plain stores: no other claim changes a page with that label, so there is nothing to compare.
+    Word 1 comes first. In between, the owner stands beside the state PCP: for a walker the page is
+    in none's hands (``legal_pair``), and a recovery puts it back on its list (``relist_block``).
+    The store of word 0 is the linearization point.
+    """
+    d = descriptor_at(mem, pfn)
+    w0 = load(mem, d)
+    given = next_word(w0, c.T_ALLOCATED, order, zone_of_word(w0), mt, label(mem, claim))
+    if (w0 ^ listed_state(mem, claim)) & c.STATE_MASK != 0:
+        return c.E_STATE
+    store_relaxed(mem, d + 1, owner)
+    store(mem, d, given)
+    return pfn
+
+
+@kernel
+def listed_state(mem: Memory, claim: Claim) -> Word0:
+    """Type and detail of a block on the lists of the claim's CPU."""
+    return c.T_PCP | list_label(cpu_of(mem, claim)) << c.LINK_SHIFT
+
+
 @kernel
 def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
     """Whether a lock-free walker may see this pair; False: the descriptor is torn or corrupt."""
@@ -219,5 +255,7 @@ def legal_pair(mem: Memory, w0: Word0, w1: Word1, pfn: Pfn) -> bool:
         return False
     if kind == c.T_ALLOCATED or kind == c.T_SLAB or kind == c.T_RESERVED:
         return True
+    if kind == c.T_PCP and detail_of(w0) & c.LABEL_ON_LIST != 0:
+        return True  # it may be about to be handed out
     # It has no owner: word 1 holds at most a list link.
     return w1 & c.CARRIED_MASK == 0

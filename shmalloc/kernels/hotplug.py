@@ -11,7 +11,8 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.cache_set import plug_sheaves, unplug_sheaves
-from shmalloc.kernels.pcp import drain_everything, spin_or_skip
+from shmalloc.kernels.cpu_lock import spin_or_skip
+from shmalloc.kernels.pcp import drain_everything
 from shmalloc.kernels.reporting import cpu_at, event, report
 from shmalloc.kernels.waiters import wake_waiters
 from shmalloc.kernels.zone import pcp_at
@@ -31,7 +32,7 @@ def unplug_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
         if held >= 0:
-            held = spin_or_skip(mem, pcp + c.P_LOCK, claim)
+            held = spin_or_skip(mem, pcp + c.P_LOCK, claim, victim)
         if held > 0:
             given += drain_everything(mem, claim, zone_id, pcp)
             store(mem, pcp + c.P_LOCK, c.LOCK_OFFLINE)

@@ -1,4 +1,4 @@
-"""Two locks over one word each; both name their owner.
+"""The sleeping lock, over one word that names its owner.
 
 ::
 
@@ -12,8 +12,7 @@ thread that releases and immediately reacquires beats any sleeper, so a sleeper 
 next release then leaves KEPT (C and H, no owner): free, but only for a thread that has slept for
 it. Linux: MUTEX_FLAG_HANDOFF.
 
-``try_spin``/``spin``/``unspin`` protects per-CPU structures: hot paths only ever try, and go
-elsewhere when it fails; only a remote drainer waits. Its release is a plain store, half the price.
+Per-CPU structures have another lock, which never sleeps: cpu_lock.py.
 
 The epoch is the number of the claim's life, so a lock whose owner died can be told from one held
 by the slot's next process. Locks nest in one order: per-CPU, then zone or node.
@@ -25,19 +24,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.reporting import claim_at, event
 from shmalloc.units import Claim, Memory, Owner, WordIndex
-from shmalloc.words import (
-    cas,
-    fixed,
-    give_way,
-    load,
-    load_relaxed,
-    notice,
-    relax,
-    store,
-    store_relaxed,
-    wait,
-    wake,
-)
+from shmalloc.words import cas, fixed, load, load_relaxed, relax, store_relaxed, wait, wake
 
 
 @kernel
@@ -155,26 +142,6 @@ def take_over(mem: Memory, at: WordIndex, claim: Claim, victim: Claim) -> bool:
 
 
 @kernel
-def try_spin(mem: Memory, at: WordIndex, claim: Claim) -> bool:
-    """Take the per-CPU lock at word ``at`` if it is free; never waits."""
+def try_lock(mem: Memory, at: WordIndex, claim: Claim) -> bool:
+    """Take the sleeping lock at word ``at`` if it is free; never waits."""
     return cas(mem, at, 0, owner_word(mem, claim))
-
-
-@kernel
-def spin(mem: Memory, at: WordIndex, claim: Claim) -> None:
-    """Take the per-CPU lock, waiting for its owner: for remote drains, never on a hot path."""
-    me = owner_word(mem, claim)
-    tries = fixed(mem, c.H_SPINS)
-    while not cas(mem, at, 0, me):
-        if tries > 0:
-            tries -= 1
-            relax(mem)
-        else:
-            notice(mem, at)
-            give_way(mem)  # the owner may have been preempted: there are more workers than cores
-
-
-@kernel
-def unspin(mem: Memory, at: WordIndex) -> None:
-    """Release the per-CPU lock: publishes everything that was done under it."""
-    store(mem, at, 0)

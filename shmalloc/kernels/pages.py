@@ -17,10 +17,12 @@ from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.bits import detail_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.cpu_lock import try_spin, unspin
 from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.descriptor import (
     free_problem,
     hand_out,
+    hand_out_listed,
     in_range,
     misuse_of,
     page_state,
@@ -30,7 +32,7 @@ from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import fill_on_free, intact_on_alloc, zero_on_alloc
 from shmalloc.kernels.gfp import allows_zone, gfp_mt, is_known_gfp
-from shmalloc.kernels.lock import lock, try_spin, unspin
+from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, refill
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
 from shmalloc.kernels.reclaim import wake_if_boosted, wake_reclaimer
@@ -86,8 +88,22 @@ def take_from_zone(mem: Memory, claim: Claim, zone_id: ZoneId, order: Order, gfp
 
 @hot
 def give(mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner) -> Pfn:
-    """Hand a block in state PCP over to its owner."""
-    given = hand_out(mem, pfn, order, claim, mt, owner)
+    """Hand a block in state PCP that is in our hands over to its owner."""
+    return count_given(mem, claim, hand_out(mem, pfn, order, claim, mt, owner), pfn, order, owner)
+
+
+@hot
+def give_listed(
+    mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
+) -> Pfn:
+    """The same for a block from the list of our CPU; P_LOCK is held."""
+    given = hand_out_listed(mem, pfn, order, claim, mt, owner)
+    return count_given(mem, claim, given, pfn, order, owner)
+
+
+@hot
+def count_given(mem: Memory, claim: Claim, given: Pfn, pfn: Pfn, order: Order, owner: Owner) -> Pfn:
+    """``given``: what the change of state of block ``pfn`` has returned."""
     if given < 0:
         report(mem, claim, c.M_WRONG_STATE, pfn, c.IS_TYPE | c.T_PCP, page_state(mem, pfn))
         return c.E_STATE
@@ -103,6 +119,17 @@ def give_intact(
     """``give``; or E_AGAIN, if pages of the block were written to while free: these are retired."""
     if intact_on_alloc(mem, claim, pfn, order):
         return give(mem, claim, pfn, order, mt, owner)
+    retire_changed(mem, claim, pfn, order)
+    return c.E_AGAIN
+
+
+@hot
+def give_listed_intact(
+    mem: Memory, claim: Claim, pfn: Pfn, order: Order, mt: Migratetype, owner: Owner
+) -> Pfn:
+    """``give_intact`` for a block from the list of our CPU; P_LOCK is held."""
+    if intact_on_alloc(mem, claim, pfn, order):
+        return give_listed(mem, claim, pfn, order, mt, owner)
     retire_changed(mem, claim, pfn, order)
     return c.E_AGAIN
 
@@ -141,9 +168,9 @@ def alloc_from_pcp(
     if pfn < 0 and refill(mem, claim, zone_id, pcp, index, gfp) > 0:
         pfn = pcp_pop(mem, pcp, index, order)
     if pfn >= 0:
-        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)
+        pfn = give_listed_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1
-    unspin(mem, pcp + c.P_LOCK)
+    unspin(mem, pcp + c.P_LOCK, claim)
     return pfn
 
 
@@ -356,7 +383,7 @@ def free_to_pcp(
     """
     mt = block_mt(mem, pfn)
     if keeps_off_list(mem, pcp, mt, order):
-        unspin(mem, pcp + c.P_LOCK)
+        unspin(mem, pcp + c.P_LOCK, claim)
         return free_to_zone(mem, claim, pfn, order, w0, w1)
     index = pcp_index(mem, order, mt)
     drained = 0
@@ -364,7 +391,7 @@ def free_to_pcp(
         drained = drain_some(mem, claim, zone_of_word(w0), pcp, drain_count(mem, pcp))
     seen = take_back(mem, pfn, order, w0, w1, list_label(cpu_of(mem, claim)))
     if seen < 0:
-        unspin(mem, pcp + c.P_LOCK)
+        unspin(mem, pcp + c.P_LOCK, claim)
         return refuse_free(mem, claim, -seen, pfn, order)
     note_free(mem, claim, pfn, order, seen, w1)
     if wants_poison(seen):
@@ -374,7 +401,7 @@ def free_to_pcp(
         pcp_push(mem, pcp, index, order, pfn)
     mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)
     mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1
-    unspin(mem, pcp + c.P_LOCK)
+    unspin(mem, pcp + c.P_LOCK, claim)
     if drained > 0:
         wake_waiters(mem, claim)
     return 0

@@ -14,9 +14,9 @@ lock is held: every swap to that label or from it is made under P_LOCK. So the d
 is on the lists of a CPU, when any of its users died (recover_pages.py). Under the lock, swap and
 list operation may come in either order.
 
-The lock: users only ``try_spin`` and go to the zone if it is held (by another process on the CPU,
-or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's. Everything in
-the structure is plain data under P_LOCK.
+The lock (cpu_lock.py): users only ``try_spin`` and go to the zone if it is held (by another process
+on the CPU, or a remote drainer); only a drainer waits. Order of locks: P_LOCK, then the zone's.
+Everything in the structure is plain data under P_LOCK.
 
 Auto-tuning follows Linux: refills double (P_FACTOR) while no block is freed and raise P_HIGH
 towards P_HIGH_MAX; ``pcp_decay`` lowers it again.
@@ -27,30 +27,20 @@ from __future__ import annotations
 from shmalloc import constants as c
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.cpu_lock import spin_or_skip, try_spin, unspin
 from shmalloc.kernels.deferred import drain_deferred
 from shmalloc.kernels.fallback import rmqueue
-from shmalloc.kernels.lock import give_up, lock, owner_word, unspin
+from shmalloc.kernels.lock import lock
 from shmalloc.kernels.pcp_lists import pcp_order, pcp_pop, pcp_push
 from shmalloc.kernels.pcp_repair import is_damaged, repair_lists
 from shmalloc.kernels.reclaim import wake_if_boosted
 from shmalloc.kernels.repair import unlock_zone
-from shmalloc.kernels.reporting import claim_at, cpu_of, event, record
+from shmalloc.kernels.reporting import cpu_of, event, record
 from shmalloc.kernels.slots import list_label
 from shmalloc.kernels.watermark import keeps_mark, mark_of
 from shmalloc.kernels.zone import pcp_at, zone_at
-from shmalloc.units import (
-    Claim,
-    Cpu,
-    Gfp,
-    Memory,
-    Migratetype,
-    Order,
-    PcpWords,
-    WordIndex,
-    ZoneId,
-    ZoneWords,
-)
-from shmalloc.words import cas, fixed, give_way, load_relaxed, notice, store_relaxed
+from shmalloc.units import Claim, Cpu, Gfp, Memory, Migratetype, Order, PcpWords, ZoneId, ZoneWords
+from shmalloc.words import fixed, load_relaxed
 
 
 @kernel
@@ -170,29 +160,6 @@ def empty_lists(mem: Memory, claim: Claim, zone_id: ZoneId, pcp: PcpWords) -> in
     return given
 
 
-@kernel
-def spin_or_skip(mem: Memory, at: WordIndex, claim: Claim) -> int:
-    """Take another CPU's per-CPU lock, waiting for its owner: 1; 0 if the CPU is unplugged.
-
-    E_AGAIN: its owner lives and does not run (it is stopped, say), and the wait was called off.
-
-    Does not check counts first: a count read without the lock can miss blocks that a refill has
-    pushed but not yet counted, and the drain would leave pages behind (Linux 66eca1021a42).
-    """
-    me = owner_word(mem, claim)
-    if cas(mem, at, 0, me):
-        return 1
-    store_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP, 0)  # of an earlier wait that went on
-    while not cas(mem, at, 0, me):
-        if load_relaxed(mem, at) == c.LOCK_OFFLINE:
-            return 0
-        if load_relaxed(mem, claim_at(mem, claim) + c.C_GIVE_UP) == at:
-            return give_up(mem, claim)
-        notice(mem, at)
-        give_way(mem)  # its owner may be preempted: there are more workers than cores
-    return 1
-
-
 @unit
 def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     """Drain all lists of CPU ``victim``; returns pages given back, or E_AGAIN: lists were left out,
@@ -200,12 +167,12 @@ def drain_cpu(mem: Memory, claim: Claim, victim: Cpu) -> int:
     given = 0
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, victim, zone_id)
-        held = spin_or_skip(mem, pcp + c.P_LOCK, claim)
+        held = spin_or_skip(mem, pcp + c.P_LOCK, claim, victim)
         if held < 0:
             return held
         if held != 0:
             given += drain_everything(mem, claim, zone_id, pcp)
-            unspin(mem, pcp + c.P_LOCK)
+            unspin(mem, pcp + c.P_LOCK, claim)
     if victim != cpu_of(mem, claim):
         event(mem, claim, c.EV_REMOTE_DRAIN)
     return given
@@ -250,9 +217,7 @@ def pcp_decay(mem: Memory, claim: Claim) -> int:
     """
     for zone_id in range(fixed(mem, c.H_ZONES)):
         pcp = pcp_at(mem, cpu_of(mem, claim), zone_id)
-        if load_relaxed(mem, pcp + c.P_LOCK) == 0 and cas(
-            mem, pcp + c.P_LOCK, 0, owner_word(mem, claim)
-        ):
+        if load_relaxed(mem, pcp + c.P_LOCK) == 0 and try_spin(mem, pcp + c.P_LOCK, claim):
             lowered = mem[pcp + c.P_HIGH] - max(mem[pcp + c.P_HIGH] >> 3, 1)
             high = max(lowered, mem[pcp + c.P_HIGH_MIN])
             excess = mem[pcp + c.P_COUNT] - high
@@ -260,5 +225,5 @@ def pcp_decay(mem: Memory, claim: Claim) -> int:
                 drain_some(mem, claim, zone_id, pcp, excess)
             mem[pcp + c.P_HIGH] = high  # last: a list of the dead keeps to the mark that it has
             mem[pcp + c.P_FREE_RUN] = 0
-            unspin(mem, pcp + c.P_LOCK)
+            unspin(mem, pcp + c.P_LOCK, claim)
     return 0

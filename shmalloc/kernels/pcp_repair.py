@@ -16,9 +16,9 @@ from shmalloc.kernels.pcp_lists import pcp_index, pcp_push
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.retire import retire_block
 from shmalloc.kernels.slots import list_label
-from shmalloc.kernels.zone import pcp_at, zone_at
+from shmalloc.kernels.zone import descriptor_at, pcp_at, zone_at
 from shmalloc.units import Claim, Cpu, Memory, PcpWords, Pfn, Word0, ZoneId
-from shmalloc.words import fixed
+from shmalloc.words import fixed, store_relaxed
 
 
 @kernel
@@ -76,8 +76,12 @@ def rebuild_lists(mem: Memory, claim: Claim, owner: Cpu, zone_id: ZoneId) -> Non
 
 @kernel
 def relist_block(mem: Memory, claim: Claim, pcp: PcpWords, pfn: Pfn, w0: Word0) -> None:
-    """Put a block back on its list, filled anew; or retire it, if its page is marked for poison."""
+    """Put a block back on its list, filled anew; or retire it, if its page is marked for poison.
+
+    Who died while it handed the block out may have left the owner in word 1.
+    """
     order = order_of(w0)
+    store_relaxed(mem, descriptor_at(mem, pfn) + 1, 0)
     if wants_poison(w0):
         retire_block(mem, claim, pfn, order)
         return

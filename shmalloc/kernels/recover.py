@@ -29,16 +29,9 @@ from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.array_recovery import recover_arrays
 from shmalloc.kernels.bits import order_of, type_of
 from shmalloc.kernels.cache_set import destroy
+from shmalloc.kernels.cpu_lock import is_inside, let_go, take_over_spin, unspin
 from shmalloc.kernels.hotplug import finish_plug
-from shmalloc.kernels.lock import (
-    give_up,
-    lock_or_skip,
-    owner_word,
-    take_over,
-    unlock,
-    unspin,
-    wake_all,
-)
+from shmalloc.kernels.lock import give_up, lock_or_skip, owner_word, take_over, unlock, wake_all
 from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.pcp_repair import rebuild_lists
 from shmalloc.kernels.rebuild import rebuild_zone
@@ -178,9 +171,12 @@ def release_lists(mem: Memory, claim: Claim, victim: Claim) -> None:
     for owner in range(fixed(mem, c.H_CPUS)):
         for zone_id in range(fixed(mem, c.H_ZONES)):
             at = pcp_at(mem, owner, zone_id) + c.P_LOCK
-            if take_over(mem, at, claim, victim):
+            if is_inside(mem, at, victim):
                 rebuild_lists(mem, claim, owner, zone_id)
-                unspin(mem, at)
+                let_go(mem, victim)
+            if take_over_spin(mem, at, claim, victim, owner):
+                rebuild_lists(mem, claim, owner, zone_id)
+                unspin(mem, at, claim)
 
 
 @kernel
@@ -213,14 +209,18 @@ def release_parts(mem: Memory, claim: Claim, victim: Claim) -> None:
             cache = cache_at(mem, cache_id)
             for owner in range(fixed(mem, c.H_CPUS)):
                 at = cpu_part(mem, cache, owner) + cs.KC_LOCK
-                if take_over(mem, at, claim, victim):
+                if is_inside(mem, at, victim):
                     rebuild_part(mem, cache, owner)
-                    unspin(mem, at)
+                    let_go(mem, victim)
+                if take_over_spin(mem, at, claim, victim, owner):
+                    rebuild_part(mem, cache, owner)
+                    unspin(mem, at, claim)
     if take_over(mem, c.H_CACHES_LOCK, claim, victim):
         rebuild_unplugged(mem)
         free_lost_sheaves(mem, claim)
         break_lost_seals(mem)
         unlock(mem, c.H_CACHES_LOCK)
+    let_go(mem, victim)  # of what it only tried to take: it was not inside
 
 
 @kernel

@@ -17,8 +17,9 @@ from shmalloc.kernels.barn import barn_push, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.bits import order_of
 from shmalloc.kernels.cache import slab_of_address
 from shmalloc.kernels.cache_set import hold_slab
+from shmalloc.kernels.cpu_lock import spin_or_skip, unspin
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.lock import owner_word, unlock, unspin
+from shmalloc.kernels.lock import owner_word, unlock
 from shmalloc.kernels.object_chain import last_of, on_free_list
 from shmalloc.kernels.object_init import init_on_free
 from shmalloc.kernels.objects import (
@@ -42,8 +43,7 @@ from shmalloc.kernels.objects import (
     owner_at,
     owner_of_entry,
 )
-from shmalloc.kernels.pcp import spin_or_skip
-from shmalloc.kernels.reporting import claim_at
+from shmalloc.kernels.reporting import claim_at, cpu_of
 from shmalloc.kernels.sheaf import drop_slab, flush
 from shmalloc.kernels.slab_debug import paint
 from shmalloc.kernels.slab_lists import relist_node
@@ -330,7 +330,8 @@ def place_sheaf(
     """
     part = own_part(mem, cache, victim)
     live = load(mem, cache + cs.K_STATE) == cs.CACHE_LIVE
-    if live and spin_or_skip(mem, part + cs.KC_LOCK, claim) > 0:
+    cpu = cpu_of(mem, victim)
+    if live and spin_or_skip(mem, part + cs.KC_LOCK, claim, cpu) > 0:
         empty: WordIndex = 0
         if mem[part + cs.KC_MAIN] == 0:
             empty = part + cs.KC_MAIN
@@ -339,7 +340,7 @@ def place_sheaf(
         if empty != 0:
             move_sheaf(mem, sheaf, part)
             mem[empty] = sheaf
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         if empty != 0:
             return
     barn_put(mem, claim, node_part(mem, cache, home_node(mem, victim)), sheaf)

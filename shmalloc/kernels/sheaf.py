@@ -35,8 +35,9 @@ from shmalloc import constants_slab as cs
 from shmalloc.dialect import hot, kernel, unit
 from shmalloc.kernels.barn import barn_empty_for, barn_full_for, barn_put, in_hand, move_sheaf
 from shmalloc.kernels.bits import order_of
+from shmalloc.kernels.cpu_lock import try_spin, unspin
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.lock import owner_word, try_spin, unspin
+from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.object_init import init_on_free
 from shmalloc.kernels.objects import (
     chain_count,
@@ -295,9 +296,9 @@ def bring_back(mem: Memory, claim: Claim, cache: CacheWords, sheaf: SheafWords) 
         if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:
             move_sheaf(mem, sheaf, part)
             mem[part + cs.KC_SPARE] = sheaf
-            unspin(mem, part + cs.KC_LOCK)
+            unspin(mem, part + cs.KC_LOCK, claim)
             return
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
     if load(mem, cache + cs.K_STATE) == cs.CACHE_DYING:
         # The destroyer has emptied the barn, or will find this sheaf in it: either way it must not
         # find objects there after its last check. A missing sheaf makes it return E_BUSY.
@@ -324,7 +325,7 @@ def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, g
     main = mem[part + cs.KC_MAIN]
     spare = mem[part + cs.KC_SPARE]
     if main == 0:
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         return take_one(mem, claim, cache, gfp)
     full: SheafWords = 0
     if mem[main + cs.SF_SIZE] > 0:  # another process on the CPU refilled it
@@ -338,10 +339,10 @@ def pop_or_refill(mem: Memory, claim: Claim, cache: CacheWords, part: CpuPart, g
     if full != 0:
         mem[part + cs.KC_MAIN] = full
         entry = pop_or_report(mem, claim, full, mem[full + cs.SF_SIZE])
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         return entry
     spare = take_spare(mem, claim, part)
-    unspin(mem, part + cs.KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK, claim)
     if spare == 0:  # another process on the CPU is refilling it
         return take_one(mem, claim, cache, gfp)
     size = fill_sheaf(mem, claim, cache, spare, gfp)
@@ -380,15 +381,15 @@ def push_or_flush(
     KC_LOCK is held on entry and released here.
     """
     if mem[part + cs.KC_MAIN] == 0:
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         return put_freed(mem, claim, cache, entry, at)
     room = room_for(mem, claim, cache, part)
     if room != 0:
         freed = push_freed(mem, claim, cache, room, mem[room + cs.SF_SIZE], entry, at)
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
         return freed
     spare = take_spare(mem, claim, part)
-    unspin(mem, part + cs.KC_LOCK)
+    unspin(mem, part + cs.KC_LOCK, claim)
     if spare == 0:
         return put_freed(mem, claim, cache, entry, at)
     flush(mem, claim, cache, spare)
@@ -419,6 +420,6 @@ def keep_freed(mem: Memory, claim: Claim, cache: CacheWords, entry: Entry, at: W
         size = mem[main + cs.SF_SIZE]
         if size < mem[cache + cs.K_CAPACITY]:
             freed = push_freed(mem, claim, cache, main, size, entry, at)
-            unspin(mem, part + cs.KC_LOCK)
+            unspin(mem, part + cs.KC_LOCK, claim)
             return freed
     return push_or_flush(mem, claim, cache, part, entry, at)

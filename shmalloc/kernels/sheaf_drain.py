@@ -11,9 +11,9 @@ from shmalloc import constants as c
 from shmalloc import constants_slab as cs
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.barn import barn_pop, barn_put, in_hand, move_sheaf
-from shmalloc.kernels.lock import lock, unlock, unspin
+from shmalloc.kernels.cpu_lock import spin_or_skip, unspin
+from shmalloc.kernels.lock import lock, unlock
 from shmalloc.kernels.objects import cpu_node, cpu_part, node_part
-from shmalloc.kernels.pcp import spin_or_skip
 from shmalloc.kernels.sheaf import flush, take_spare
 from shmalloc.units import CacheWords, Claim, Cpu, Memory, NodeId
 from shmalloc.words import fixed, load_relaxed, store
@@ -27,7 +27,7 @@ def drain_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu, after:
     unplugged, E_AGAIN if the owner of its lock does not run.
     """
     part = cpu_part(mem, cache, victim)
-    held = spin_or_skip(mem, part + cs.KC_LOCK, claim)
+    held = spin_or_skip(mem, part + cs.KC_LOCK, claim, victim)
     if held > 0:
         if mem[part + cs.KC_MAIN] != 0:
             flush(mem, claim, cache, mem[part + cs.KC_MAIN])
@@ -70,7 +70,7 @@ def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> in
     """Take the sheaves of one CPU away, into the barn; E_AGAIN if who has its lock does not run."""
     part = cpu_part(mem, cache, victim)
     lists = node_part(mem, cache, cpu_node(mem, victim))
-    held = spin_or_skip(mem, part + cs.KC_LOCK, claim)
+    held = spin_or_skip(mem, part + cs.KC_LOCK, claim, victim)
     if held < 0:
         return held
     main = mem[part + cs.KC_MAIN]
@@ -79,7 +79,7 @@ def retire_part(mem: Memory, claim: Claim, cache: CacheWords, victim: Cpu) -> in
         mem[part + cs.KC_MAIN] = 0
     spare = take_spare(mem, claim, part)
     if held != 0:
-        unspin(mem, part + cs.KC_LOCK)
+        unspin(mem, part + cs.KC_LOCK, claim)
     if main != 0:
         barn_put(mem, claim, lists, main)
     if spare != 0:

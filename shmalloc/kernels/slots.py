@@ -36,7 +36,7 @@ from shmalloc.kernels.bits import detail_of, order_of, type_of
 from shmalloc.kernels.reporting import claim_at, cpu_at
 from shmalloc.kernels.zone import descriptor_at, isolator_of, pcp_at, zonelist_of_cpu
 from shmalloc.units import Claim, Cpu, Int, Label, Memory, Owner, WordIndex
-from shmalloc.words import cas, cas2, fixed, load, load2, store, store_relaxed
+from shmalloc.words import cas, cas2, fixed, load, load2, load_relaxed, store, store_relaxed
 
 
 @kernel
@@ -131,6 +131,12 @@ def settle_on(mem: Memory, claim: Claim, on: Cpu) -> None:
     zone_id = fixed(mem, zonelist_of_cpu(mem, on) + 1)
     store_relaxed(mem, slot + c.C_HOME_ZONE, zone_id)
     store_relaxed(mem, slot + c.C_HOME_PCP, pcp_at(mem, on, zone_id))
+    way = c.LOCKS_PLAIN
+    if fixed(mem, c.H_BIASED) != 0:
+        number: int = +on  # claim n is on CPU n, unless it is a guest there
+        opened = load_relaxed(mem, slot + c.C_EPOCH) << c.LIFE_EPOCH_SHIFT | c.LOCK_OPEN
+        way = opened if claim == number else c.LOCKS_GUEST
+    store_relaxed(mem, slot + c.C_LOCKS, way)
 
 
 @kernel

@@ -22,6 +22,7 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel, unit
 from shmalloc.kernels.bits import mt_of, next_word, order_of, wants_poison, zone_of_word
 from shmalloc.kernels.buddy import free_block
+from shmalloc.kernels.cpu_lock import try_spin, unspin
 from shmalloc.kernels.deferred import defer_block
 from shmalloc.kernels.descriptor import (
     free_problem,
@@ -35,8 +36,8 @@ from shmalloc.kernels.fallback import rmqueue
 from shmalloc.kernels.fault_injection import is_faulty
 from shmalloc.kernels.fill import clear_on_alloc, fill_on_free, intact_on_alloc, is_unchanged
 from shmalloc.kernels.gfp import gfp_mt
-from shmalloc.kernels.lock import try_spin, unspin
-from shmalloc.kernels.pages import give, keeps_off_list, note_free, refuse_free
+from shmalloc.kernels.lock import try_lock
+from shmalloc.kernels.pages import give, give_listed, keeps_off_list, note_free, refuse_free
 from shmalloc.kernels.pcp import is_full
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
 from shmalloc.kernels.rebuild import retire_held
@@ -96,10 +97,10 @@ def try_pcp(
     given: Pfn = c.E_AGAIN
     if pfn >= 0 and is_unchanged(mem, pfn, order):
         clear_on_alloc(mem, pfn, order)
-        given = give(mem, claim, pfn, order, gfp_mt(gfp), owner)
+        given = give_listed(mem, claim, pfn, order, gfp_mt(gfp), owner)
     elif pfn >= 0:  # an ordinary allocation retires it, which takes the zone lock
         pcp_push(mem, pcp, index, order, pfn)
-    unspin(mem, pcp + c.P_LOCK)
+    unspin(mem, pcp + c.P_LOCK, claim)
     return given
 
 
@@ -109,7 +110,7 @@ def try_zone(
 ) -> Pfn:
     """A block from the zone: E_NOMEM if it has none, E_AGAIN if its lock is held."""
     zone = zone_at(mem, zone_id)
-    if not try_spin(mem, zone + c.Z_LOCK, claim):
+    if not try_lock(mem, zone + c.Z_LOCK, claim):
         event(mem, claim, c.EV_LOCK_SLOW)
         return c.E_AGAIN
     pfn: Pfn = c.E_NOMEM
@@ -154,7 +155,7 @@ def settle_free(mem: Memory, claim: Claim, pfn: Pfn, order: Order, seen: Word0, 
         if try_keep(mem, claim, zone_id, pfn, order):
             return
     zone = zone_at(mem, zone_id)
-    if try_spin(mem, zone + c.Z_LOCK, claim):
+    if try_lock(mem, zone + c.Z_LOCK, claim):
         if wants_poison(seen):
             retire_held(mem, claim, zone, pfn)
         else:
@@ -183,7 +184,7 @@ def try_keep(mem: Memory, claim: Claim, zone_id: ZoneId, pfn: Pfn, order: Order)
             pcp_push(mem, pcp, index, order, pfn)
             mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)
             kept = True
-    unspin(mem, pcp + c.P_LOCK)
+    unspin(mem, pcp + c.P_LOCK, claim)
     return kept
 
 

@@ -138,9 +138,10 @@ MUTANTS = (
         PAGES,
         (
             (
-                "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+                "        pfn = give_listed_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
                 "    mem[pcp",
-                "        pfn = give(mem, claim, pfn, order, gfp_mt(gfp), owner)\n    mem[pcp",
+                "        pfn = give_listed(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+                "    mem[pcp",
             ),
         ),
         "a page that was written to while it lay on a per-CPU list is given out",

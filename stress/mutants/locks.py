@@ -5,10 +5,15 @@ from __future__ import annotations
 from stress.mutants.mutant import Mutant
 
 LOCK = "shmalloc/kernels/lock.py"
+CPU_LOCK = "shmalloc/kernels/cpu_lock.py"
 EVERY = ("lock", "buddy-alloc-alloc")
 X86 = "x86 keeps stores in order, and the compiler moves none across: the machine code is the same"
 ONLY_BY_A_DEATH = "who lives writes the record itself; only a death in between shows it"
 NO_FORKS = "no process of a run forks"
+PLAIN = ("--geometry", "biased-locks=off")
+NO_GUESTS = "each worker of a run has a CPU of its own"
+NEVER_STOPPED = "no process of a run is stopped for so long"
+SELDOM_BENEATH = "a kernel seldom runs beneath another one: only where a process died"
 NEVER_ASKED = "no process of a run on two cores sleeps often enough to ask for the lock"
 
 MUTANTS = (
@@ -17,37 +22,87 @@ MUTANTS = (
         (("    me = owner_word(mem, claim)\n    if not cas(mem, at, 0, me):\n"
           "        lock_slow(mem, at, claim, me, 0)\n",
           "    me = owner_word(mem, claim)\n    if load_relaxed(mem, at) == 0:\n"
-          "        store(mem, at, me)\n    else:\n        lock_slow(mem, at, claim, me, 0)\n"),),
+          "        store_relaxed(mem, at, me)\n"
+          "    else:\n        lock_slow(mem, at, claim, me, 0)\n"),),
         "the compare-exchange of a lock made a look and a store: two find it free, both are in",
         "X_PAYLOAD", EVERY, ("churn", "orders"),
     ),
     Mutant(
-        "spinlock-looks-then-stores", LOCK,
-        (("    return cas(mem, at, 0, owner_word(mem, claim))\n",
-          "    if load_relaxed(mem, at) != 0:\n        return False\n"
-          "    store(mem, at, owner_word(mem, claim))\n    return True\n"),),
+        "spinlock-looks-then-stores", CPU_LOCK,
+        (("        return cas(mem, at, 0, owner_word(mem, claim))\n",
+          "        if load_relaxed(mem, at) != 0:\n            return False\n"
+          "        store(mem, at, owner_word(mem, claim))\n        return True\n"),),
         "the same for the per-CPU lock, where the fence of the compare-exchange is missing, too",
         "X_PAYLOAD", ("lock-try-try", "lock-try-spin-2", "pcp-drain-alloc"),
-        ("oom-edge", "hotplug"),
+        ("oom-edge", "hotplug"), run_options=PLAIN,
     ),
     Mutant(
-        "unspin-relaxed", LOCK,
-        (("    store(mem, at, 0)\n", "    store_relaxed(mem, at, 0)\n"),),
+        "unspin-relaxed", CPU_LOCK,
+        (("        store(mem, at, 0)\n    elif load_relaxed(mem, slot + c.C_HOLDS) == at:\n",
+          "        store_relaxed(mem, at, 0)\n"
+          "    elif load_relaxed(mem, slot + c.C_HOLDS) == at:\n"),),
         "the release of a per-CPU lock made a relaxed store: what was done under it may become"
         " visible after it",
         "X_PAYLOAD", ("lock-try-spin-2", "pcp-drain-free"), unseen=X86,
     ),
     Mutant(
-        "drain-acquires-nothing", "shmalloc/kernels/pcp.py",
-        (("    if cas(mem, at, 0, me):\n        return 1\n",
-          "    if load_relaxed(mem, at) == 0:\n        return 1\n"),
-         ("    while not cas(mem, at, 0, me):\n"
-          "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n",
-          "    while load_relaxed(mem, at) != 0:\n"
-          "        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n"),),
+        "drain-acquires-nothing", CPU_LOCK,
+        (("        return TAKEN if cas(mem, at, 0, me) else HELD\n",
+          "        return TAKEN if load_relaxed(mem, at) == 0 else HELD\n"),),
         "a drainer waits until the lock is free and goes in without taking it, and without the"
         " acquire that orders what it reads behind the owner's release",
         "I_PCP_COUNT", ("pcp-drain-alloc", "lock-drain-unplug-3"), ("oom-edge", "hotplug"),
+        run_options=PLAIN,
+    ),
+    Mutant(
+        "drain-without-heavy-fence", CPU_LOCK,
+        (("        heavy_fence(mem, holds)\n        store_relaxed(", "        store_relaxed("),),
+        "a drainer of a biased lock makes no heavy fence: the store of the claim of the CPU waits"
+        " in its buffer, and neither sees the other",
+        "X_PAYLOAD", ("lock-biased-drain", "lock-biased-beneath"), ("hotplug", "oom-edge"),
+    ),
+    Mutant(
+        "drain-asks-before-it-takes", CPU_LOCK,
+        (("    if host != claim:\n        holds = claim_at(mem, host) + c.C_HOLDS\n"
+          "        heavy_fence(mem, holds)\n",
+          "    if host != claim and load(mem, claim_at(mem, host) + c.C_HOLDS) != at:\n"
+          "        store_relaxed(mem, at, owner_word(mem, claim))\n        return 1\n"
+          "    if host != claim:\n        holds = claim_at(mem, host) + c.C_HOLDS\n"
+          "        heavy_fence(mem, holds)\n"),),
+        "a drainer of a biased lock that the claim of its CPU only tries to take goes in: that"
+        " claim may have seen the lock open",
+        "X_PAYLOAD", ("lock-biased-drain",), ("hotplug", "oom-edge"),
+    ),
+    Mutant(
+        "biased-back-off-relaxed", CPU_LOCK,
+        (("        return True\n    store(mem, holds, 0)\n    return False\n",
+          "        return True\n    store_relaxed(mem, holds, 0)\n    return False\n"),),
+        "the store by which the claim of the CPU gives up is relaxed: a drainer that reads it does"
+        " not see what was done under the lock before",
+        "X_PAYLOAD", ("lock-biased-drain", "pcp-orders+biased"), unseen=X86,
+    ),
+    Mutant(
+        "biased-lock-never-given-back", CPU_LOCK,
+        (("            store(mem, at, open_word(mem, host))\n            return False\n",
+          "            store(mem, at, 0)\n            return False\n"),),
+        "a guest that finds the claim of the CPU inside leaves the lock free and not open: the next"
+        " one takes it by a compare-exchange and goes in",
+        "X_PAYLOAD", ("lock-biased-guest-drain-3",), unseen=NO_GUESTS,
+    ),
+    Mutant(
+        "called-off-drain-frees", CPU_LOCK,
+        (("                store(mem, at, open_word(mem, host))\n",
+          "                store(mem, at, 0)\n"),),
+        "a drain that is called off leaves the lock free and not open, although the claim of the"
+        " CPU is inside: until that opens it again, others go in",
+        "X_PAYLOAD", ("lock-biased-called-off",), unseen=NEVER_STOPPED,
+    ),
+    Mutant(
+        "biased-beneath-itself", CPU_LOCK,
+        (("    if load_relaxed(mem, holds) != 0:\n        return False\n    store(mem, holds, at",
+          "    store(mem, holds, at"),),
+        "a kernel beneath one that holds a lock by its bias takes it again, and lets go for both",
+        "X_PAYLOAD", ("lock-biased-beneath",), unseen=SELDOM_BENEATH,
     ),
     Mutant(
         "sleeper-takes-without-flag", LOCK,
@@ -73,7 +128,7 @@ MUTANTS = (
         "unlock-in-two-steps", LOCK,
         (("    while not cas(mem, at, old, released_word(old)):\n"
           "        old = load_relaxed(mem, at)\n",
-          "    store(mem, at, released_word(old))\n"),),
+          "    store_relaxed(mem, at, released_word(old))\n"),),
         "the swap of unlock made a load and a store: the flag that is set between them is lost"
         " with its sleeper",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,
@@ -81,7 +136,7 @@ MUTANTS = (
     Mutant(
         "flag-stored", LOCK,
         (("            if old & flags == flags or cas(mem, at, old, old | flags):\n",
-          "            store(mem, at, old | flags)\n            if True:\n"),),
+          "            store_relaxed(mem, at, old | flags)\n            if True:\n"),),
         "the flag is stored and not swapped in: if the owner let go meanwhile the lock belongs to"
         " no one for ever",
         "I_PROGRESS", ("lock-sleep-2", "lock"), ("churn", "orders"), patient=True,

@@ -17,12 +17,12 @@ MUTANTS = (
         TRY_PAGES,
         (
             (
-                "    zone = zone_at(mem, zone_id)\n    if try_spin(mem, zone + c.Z_LOCK, claim):\n"
+                "    zone = zone_at(mem, zone_id)\n    if try_lock(mem, zone + c.Z_LOCK, claim):\n"
                 "        if wants_poison(seen):\n",
                 "    zone = zone_at(mem, zone_id)\n    lock(mem, zone + c.Z_LOCK, claim)\n"
                 "    if zone >= 0:\n        if wants_poison(seen):\n",
             ),
-            ("import try_spin, unspin\n", "import lock, try_spin, unspin\n"),
+            ("import try_lock\n", "import lock, try_lock\n"),
         ),
         "a free that may not wait takes the zone lock like any other: whose holder is stopped, or"
         " is the process itself, it never ends",

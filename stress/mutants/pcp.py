@@ -10,13 +10,14 @@ PAGES = "shmalloc/kernels/pages.py"
 WAIT = "shmalloc/kernels/pages_wait.py"
 WAITERS = "shmalloc/kernels/waiters.py"
 HOTPLUG = "shmalloc/kernels/hotplug.py"
+CPU_LOCK = "shmalloc/kernels/cpu_lock.py"
 
 MUTANTS = (
     Mutant(
         "drain-looks-at-counts", PCP,
-        (("        held = spin_or_skip(mem, pcp + c.P_LOCK, claim)\n",
+        (("        held = spin_or_skip(mem, pcp + c.P_LOCK, claim, victim)\n",
           "        held = 0\n        if load_relaxed(mem, pcp + c.P_COUNT) > 0:\n"
-          "            held = spin_or_skip(mem, pcp + c.P_LOCK, claim)\n"),),
+          "            held = spin_or_skip(mem, pcp + c.P_LOCK, claim, victim)\n"),),
         "a drain passes over lists that look empty without their lock: a refill that has pushed and"
         " not yet counted keeps its pages from a process that needs all of them",
         "I_PCP_COUNT", ("pcp-refill-drain", "pcp"),
@@ -40,11 +41,11 @@ MUTANTS = (
         "pcp-unlock-early", PAGES,
         (("        fill_on_free(mem, pfn, order)\n        pcp_push(mem, pcp, index, order, pfn)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n",
-          "        unspin(mem, pcp + c.P_LOCK)\n        fill_on_free(mem, pfn, order)\n"
+          "        unspin(mem, pcp + c.P_LOCK, claim)\n        fill_on_free(mem, pfn, order)\n"
           "        pcp_push(mem, pcp, index, order, pfn)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] + (1 << order)\n"),
          ("    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1\n"
-          "    unspin(mem, pcp + c.P_LOCK)\n",
+          "    unspin(mem, pcp + c.P_LOCK, claim)\n",
           "    mem[pcp + c.P_FACTOR] = mem[pcp + c.P_FACTOR] >> 1\n")),
         "a free opens the lock of its list before it pushes: a remote drain walks the list as it"
         " changes",
@@ -60,7 +61,7 @@ MUTANTS = (
         precedent="P9 order_to_pindex and pindex_to_order are not inverse",
     ),
     Mutant(
-        "drain-ignores-unplugged", PCP,
+        "drain-ignores-unplugged", CPU_LOCK,
         (("        if load_relaxed(mem, at) == c.LOCK_OFFLINE:\n            return 0\n", ""),),
         "a drainer waits for the lock of a CPU that was unplugged meanwhile, for ever",
         "I_PROGRESS", ("pcp-unplug-drain",),

@@ -71,9 +71,22 @@ MUTANTS = (
     ),
     Mutant(
         "recovery-trusts-pcp-lists", RECOVER,
-        (("                rebuild_lists(mem, claim, owner, zone_id)\n", ""),),
+        (("                rebuild_lists(mem, claim, owner, zone_id)\n                let_go(",
+          "                let_go("),
+         ("                rebuild_lists(mem, claim, owner, zone_id)\n                unspin(",
+          "                unspin(")),
         "recovery opens the per-CPU lists that the dead had locked, and believes them",
         "I_PCP_COUNT", ("crash:pages-drain-cpu",),
+        workloads=("churn", "hotplug"), run_options=DENSE,
+    ),
+    Mutant(
+        "recovery-trusts-biased-lists", RECOVER,
+        (("            if is_inside(mem, at, victim):\n"
+          "                rebuild_lists(mem, claim, owner, zone_id)\n"
+          "                let_go(mem, victim)\n", ""),),
+        "recovery does not look into the record of the dead, which says that it was inside of its"
+        " lists, and lets go",
+        "I_PCP_COUNT", ("crash:pcp-drain-free+biased", "crash:pages-order-0+biased"),
         workloads=("churn", "hotplug"), run_options=DENSE,
     ),
     Mutant(
@@ -132,18 +145,25 @@ MUTANTS = (
     Mutant(
         "list-left-before-handed-out", "shmalloc/kernels/pages.py",
         (("        pfn = pcp_pop(mem, pcp, index, order)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+          "        pfn = give_listed_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
-          "    unspin(mem, pcp + c.P_LOCK)\n    return pfn\n",
+          "    unspin(mem, pcp + c.P_LOCK, claim)\n    return pfn\n",
           "        pfn = pcp_pop(mem, pcp, index, order)\n"
           "    mem[pcp + c.P_FREE_RUN] = mem[pcp + c.P_FREE_RUN] >> 1\n"
-          "    unspin(mem, pcp + c.P_LOCK)\n    if pfn >= 0:\n"
-          "        pfn = give_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
+          "    unspin(mem, pcp + c.P_LOCK, claim)\n    if pfn >= 0:\n"
+          "        pfn = give_listed_intact(mem, claim, pfn, order, gfp_mt(gfp), owner)\n"
           "    return pfn\n"),),
         "a block leaves its list under the lock and gets its owner behind it: the other user of the"
         " CPU dies in between, and recovery puts the block, labelled as the list's, back on it",
         "I_PCP_COUNT", ("crash:pcp-shared-slot",),
         unseen="workers of a run have a CPU each",
+    ),
+    Mutant(
+        "relisted-with-owner", "shmalloc/kernels/pcp_repair.py",
+        (("    store_relaxed(mem, descriptor_at(mem, pfn) + 1, 0)\n", ""),),
+        "recovery puts a block that was being handed out back on its list with its owner in word 1",
+        "I_FREE_HEAD", ("crash:pages-order-0",),
+        unseen="two stores, one behind the other: no kill of a run comes between them",
     ),
     Mutant(
         "recovery-forgets-hand", SWEEP,

@@ -114,9 +114,9 @@ MUTANTS = (
     ),
     Mutant(
         "refill-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
+        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK, claim)\n"
           "    if spare == 0:  # another",
-          "    unspin(mem, part + cs.KC_LOCK)\n    if spare == 0:  # another"),),
+          "    unspin(mem, part + cs.KC_LOCK, claim)\n    if spare == 0:  # another"),),
         "a refill fills the spare sheaf while it is still in its slot: another process on the slot,"
         " or a drainer, works on the same sheaf",
         "I_SHEAF", ("slab-shared-refill", "slab-barn-take-take"), OBJECTS, ONE_NODE,
@@ -124,9 +124,9 @@ MUTANTS = (
     ),
     Mutant(
         "flush-keeps-the-spare", SHEAF,
-        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK)\n"
+        (("    spare = take_spare(mem, claim, part)\n    unspin(mem, part + cs.KC_LOCK, claim)\n"
           "    if spare == 0:\n        return put_freed",
-          "    spare = mem[part + cs.KC_SPARE]\n    unspin(mem, part + cs.KC_LOCK)\n"
+          "    spare = mem[part + cs.KC_SPARE]\n    unspin(mem, part + cs.KC_LOCK, claim)\n"
           "    if spare == 0:\n        return put_freed"),),
         "the same for the flush of a full spare",
         "I_SHEAF", ("slab-shared-flush", "slab-destroy-flush"), OBJECTS, ONE_NODE,
@@ -136,10 +136,10 @@ MUTANTS = (
         "bring-back-blind", SHEAF,
         (("        if mem[part + cs.KC_MAIN] != 0 and mem[part + cs.KC_SPARE] == 0:\n"
           "            move_sheaf(mem, sheaf, part)\n            mem[part + cs.KC_SPARE] = sheaf\n"
-          "            unspin(mem, part + cs.KC_LOCK)\n"
-          "            return\n        unspin(mem, part + cs.KC_LOCK)\n",
+          "            unspin(mem, part + cs.KC_LOCK, claim)\n"
+          "            return\n        unspin(mem, part + cs.KC_LOCK, claim)\n",
           "        move_sheaf(mem, sheaf, part)\n        mem[part + cs.KC_SPARE] = sheaf\n"
-          "        unspin(mem, part + cs.KC_LOCK)\n        return\n"),),
+          "        unspin(mem, part + cs.KC_LOCK, claim)\n        return\n"),),
         "a sheaf comes back into the spare slot without a look at what is there: a full one that"
         " another CPU put there is lost",
         "I_SHEAF", ("slab-shared-refill", "slab-shared-flush", "slab-destroy-flush"), OBJECTS,
@@ -261,8 +261,8 @@ MUTANTS = (
     Mutant(
         "destroy-waits-for-the-stopped", DRAIN,
         (("    if held < 0:\n        return held\n    main",
-          "    while held < 0:\n        held = spin_or_skip(mem, part + cs.KC_LOCK, claim)\n"
-          "    main"),),
+          "    while held < 0:\n"
+          "        held = spin_or_skip(mem, part + cs.KC_LOCK, claim, victim)\n    main"),),
         "a destroy waits without a limit for a process that has stopped with the lock of a CPU's"
         " sheaves, and keeps the others from the set of caches meanwhile",
         "I_PROGRESS", ("slab-destroy-stopped",),

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import kernel
+from shmalloc.kernels.cpu_lock import spin_or_skip, unspin
 from shmalloc.kernels.lists import get_link, pfn_of
-from shmalloc.kernels.lock import unspin
-from shmalloc.kernels.pcp import spin_or_skip
 from shmalloc.kernels.reporting import report
 from shmalloc.kernels.zone import pcp_at, zone_of
 from shmalloc.units import Claim, Memory, PcpWords, Pfn
@@ -26,10 +25,10 @@ def check_unlisted(mem: Memory, claim: Claim, start: Pfn, end: Pfn) -> int:
     found = 0
     for owner in range(fixed(mem, c.H_CPUS)):
         pcp = pcp_at(mem, owner, zone_of(mem, start))
-        if spin_or_skip(mem, pcp + c.P_LOCK, claim) > 0:
+        if spin_or_skip(mem, pcp + c.P_LOCK, claim, owner) > 0:
             for index in range(c.PCP_LISTS):
                 found += check_list(mem, claim, pcp, index, start, end)
-            unspin(mem, pcp + c.P_LOCK)
+            unspin(mem, pcp + c.P_LOCK, claim)
     return found
 
 

@@ -19,6 +19,7 @@ from stress.machine.program import Program
 from stress.programs import (
     array_moves,
     arrays,
+    biased_locks,
     buddy,
     bulk,
     caches,
@@ -69,6 +70,7 @@ PARTS = (
     stray,
     locks,
     lock_sleepers,
+    biased_locks,
     waiters,
     wakers,
     try_pages,

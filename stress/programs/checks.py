@@ -89,7 +89,19 @@ def page_locks_held(mem: Memory) -> int:
         for cpu in range(fixed(mem, c.H_CPUS)):
             at = pcp_at(mem, cpu, zone_id) + c.P_LOCK
             held += is_held(mem, at) + is_ajar(mem, cpu, at)
+    for cpu in range(fixed(mem, c.H_CPUS)):
+        held += holds_a_lock(mem, cpu)
     return held
+
+
+@kernel
+def holds_a_lock(mem: Memory, claim: Claim) -> int:
+    """1, with a report, if a claim still holds a per-CPU lock by its bias."""
+    at = claim_at(mem, claim) + c.C_HOLDS
+    if mem[at] == 0:
+        return 0
+    report(mem, claim, c.I_PROGRESS, c.AT_WORD | at, 0, mem[at])
+    return 1
 
 
 @kernel

@@ -22,8 +22,9 @@ from shmalloc.image import write_image
 from shmalloc.kernels.audit import audit
 from shmalloc.kernels.boot import boot
 from shmalloc.kernels.cache_set import cache_create, cache_shrink
+from shmalloc.kernels.cpu_lock import open_word
 from shmalloc.kernels.kmalloc import class_of
-from shmalloc.kernels.objects import cache_at, node_part
+from shmalloc.kernels.objects import cache_at, cpu_part, node_part
 from shmalloc.kernels.poison import poison_page
 from shmalloc.kernels.slots import settle_on
 from shmalloc.layout import Geometry, Layout, ZoneSpec
@@ -119,6 +120,9 @@ class InitialState:
             ram[layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
             if spare:
                 ram[layout.cpu(cpu) + c.C_EPOCH] = FIRST_EPOCH + cpu
+            settle_on(ram, cpu, cpu)
+            for zone in range(len(geometry.zones) if geometry.biased_locks else 0):
+                ram[layout.pcp(cpu, zone) + c.P_LOCK] = open_word(ram, cpu)
         return cls(layout, ram, scale)
 
     def blank(self) -> InitialState:
@@ -166,6 +170,9 @@ class InitialState:
             object_bytes = self.scale * object_bytes + 16
         made = cache_create(self.ram, 0, object_bytes, 0, flags, 0)
         self._require(made == held.ONLY_CACHE, f"the cache was refused: {made}")
+        for cpu in range(self.layout.geometry.cpus if self.layout.geometry.biased_locks else 0):
+            part = cpu_part(self.ram, cache_at(self.ram, made), cpu)
+            self.ram[part + cs.KC_LOCK] = open_word(self.ram, cpu)
         return self
 
     def take_object(self, cpu: int, slot: int = 0) -> InitialState:

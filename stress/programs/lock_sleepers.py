@@ -13,16 +13,8 @@ from collections.abc import Sequence
 
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
-from shmalloc.kernels.lock import (
-    lock,
-    lock_or_skip,
-    spin,
-    take_over,
-    try_spin,
-    unlock,
-    unspin,
-    wake_all,
-)
+from shmalloc.kernels.cpu_lock import spin_or_skip, try_spin, unspin
+from shmalloc.kernels.lock import lock, lock_or_skip, take_over, unlock, wake_all
 from shmalloc.kernels.reporting import claim_at
 from shmalloc.units import Claim, Memory, Owner
 from shmalloc.words import cas, expect, fixed, load, relax, store, wake
@@ -110,10 +102,10 @@ def take_each_way(mem: Memory, claim: Claim) -> int:
     skip_count(mem, claim)
     if try_spin(mem, LOCK, claim):
         count_as_owner(mem, claim)
-        unspin(mem, LOCK)
-    spin(mem, LOCK, claim)
+        unspin(mem, LOCK, claim)
+    spin_or_skip(mem, LOCK, claim, 0)
     count_as_owner(mem, claim)
-    unspin(mem, LOCK)
+    unspin(mem, LOCK, claim)
     store(mem, LEFT + claim, 1)
     return 1
 

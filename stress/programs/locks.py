@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from shmalloc import constants as c
 from shmalloc.dialect import Kernel, kernel
-from shmalloc.kernels.lock import lock, spin, try_spin, unlock, unspin
-from shmalloc.kernels.pcp import spin_or_skip
+from shmalloc.kernels.cpu_lock import spin_or_skip, try_spin, unspin
+from shmalloc.kernels.lock import lock, unlock
 from shmalloc.units import Claim, Memory
 from shmalloc.word_values import lock_value
 from shmalloc.words import fixed, store
@@ -59,32 +59,32 @@ def try_count(mem: Memory, claim: Claim) -> int:
     if not try_spin(mem, LOCK, claim):
         return 0
     count(mem, claim)
-    unspin(mem, LOCK)
+    unspin(mem, LOCK, claim)
     return 1
 
 
 @kernel
 def spin_count(mem: Memory, claim: Claim) -> int:
-    spin(mem, LOCK, claim)
+    spin_or_skip(mem, LOCK, claim, 0)
     count(mem, claim)
-    unspin(mem, LOCK)
+    unspin(mem, LOCK, claim)
     return 1
 
 
 @kernel
 def drain_count(mem: Memory, claim: Claim) -> int:
     """What a drainer does: waits for the owner, or leaves if the CPU is unplugged."""
-    if spin_or_skip(mem, LOCK, claim) <= 0:
+    if spin_or_skip(mem, LOCK, claim, 0) <= 0:
         return 0
     count(mem, claim)
-    unspin(mem, LOCK)
+    unspin(mem, LOCK, claim)
     return 1
 
 
 @kernel
 def unplug(mem: Memory, claim: Claim) -> int:
     """Enters once and locks out every later CPU."""
-    if spin_or_skip(mem, LOCK, claim) > 0:
+    if spin_or_skip(mem, LOCK, claim, 0) > 0:
         count(mem, claim)
         store(mem, LOCK, c.LOCK_OFFLINE)
     return 1

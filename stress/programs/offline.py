@@ -10,8 +10,9 @@ from shmalloc import constants as c
 from shmalloc.dialect import kernel
 from shmalloc.kernels.bits import type_of
 from shmalloc.kernels.contig import offline_range, online_range, unisolate_range
+from shmalloc.kernels.cpu_lock import unspin
 from shmalloc.kernels.descriptor import page_state
-from shmalloc.kernels.lock import owner_word, unspin
+from shmalloc.kernels.lock import owner_word
 from shmalloc.kernels.reporting import cpu_of, report
 from shmalloc.kernels.zone import pcp_at
 from shmalloc.units import Claim, Memory
@@ -66,7 +67,7 @@ def release_own_list(mem: Memory, claim: Claim) -> int:
     goes on."""
     lock = pcp_at(mem, cpu_of(mem, claim), ONLY_ZONE) + c.P_LOCK
     call_off(mem, 0, lock)
-    unspin(mem, lock)
+    unspin(mem, lock, claim)
     return 0
 
 

@@ -64,6 +64,10 @@ WORLDS = {
     "table": World("links lie in a table beside the pages", {"link_store": "table"}),
     "index": World("free blocks in arrays, on no list", {"link_store": "index"}),
     "bitmap": World("free blocks in bitmaps, on no list", {"link_store": "bitmap"}),
+    "biased": World(
+        "each CPU takes its per-CPU locks by plain stores (kernels/cpu_lock.py)",
+        {"biased_locks": True},
+    ),
     "hole": World("a page behind the others is reserved", {"zones": with_hole}),
     "reserve": World(
         "a page of each zone stays free: its minimum watermark",
@@ -109,6 +113,9 @@ CHOSEN = (
     "buddy-merge-merge+list",
     "buddy-merge-take-3+bitmap",
     "pcp-drain-free+linked",
+    "pcp-drain-free+biased",
+    "slab-barn-swap+biased",
+    "wait-page-wake+biased",
     "pcp-refill-drain+reserve",
     "pcp-overflow-refill+poison",
     "slab-free-free+harden",

@@ -103,7 +103,8 @@ class HoldingsReader:
             [self._ram.array[self._plain_locks], live[:, self._cache_locks].ravel()]
         )
         ours = (locks & c.LOCK_HOLDER_MASK == cpu + 1) & (locks >> c.LIFE_EPOCH_SHIFT == epoch)
-        return bool(ours.any())
+        by_bias = self._ram.array[self._layout.cpu(cpu) + c.C_HOLDS] != 0
+        return bool(ours.any() or by_bias)
 
     def is_inside(self, cpu: int, epoch: int) -> bool:
         """Whether a dead slot, not recovered yet, was in the middle of something.

@@ -2,7 +2,8 @@
 
 Every lock is one word that names the CPU slot of its holder and the life of that slot
 (kernels/lock.py). The holder's process is known if that life is the slot's present one; an earlier
-life has ended, and its process is dead or has left the slot.
+life has ended, and its process is dead or has left the slot. A per-CPU lock that its claim holds by
+a bias (kernels/cpu_lock.py) is named in the record of the claim instead.
 
 Locks are held for well under a microsecond, so most that a picture shows are over when it is read.
 One that the holder really keeps is recognized by two pictures: same lock, same life, and in between
@@ -11,7 +12,7 @@ the holder counted no event (``held_s``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -75,10 +76,22 @@ class Locks:
         """The locks that have a holder. ``processes``: by CPU slot, those that own one."""
         found = stretch.array[self.words]
         taken = self.words[(found & c.LOCK_HOLDER_MASK) != 0]
-        return tuple(self._lock(stretch, int(word), processes) for word in taken)
+        by_word = [self._lock(stretch, int(word), stretch[int(word)], processes) for word in taken]
+        return (*by_word, *self._by_bias(stretch, processes))
 
-    def _lock(self, stretch: Stretch, word: int, processes: Mapping[int, Process]) -> HeldLock:
-        value = stretch[word]
+    def _by_bias(self, stretch: Stretch, processes: Mapping[int, Process]) -> Iterator[HeldLock]:
+        """Those that claims hold by a bias."""
+        first = self._layout.at["cpus"]
+        records = stretch.array[first : first + self._layout.geometry.claims * c.C_STRIDE]
+        for claim in np.flatnonzero(records[c.C_HOLDS :: c.C_STRIDE]).tolist():
+            at = self._layout.cpu(claim)
+            word, life = stretch[at + c.C_HOLDS], stretch[at + c.C_EPOCH] << c.LIFE_EPOCH_SHIFT
+            if not word & c.HOLDS_TRIES:
+                yield self._lock(stretch, word, life | (claim + 1), processes)
+
+    def _lock(
+        self, stretch: Stretch, word: int, value: int, processes: Mapping[int, Process]
+    ) -> HeldLock:
         cpu, epoch = (value & c.LOCK_HOLDER_MASK) - 1, value >> c.LIFE_EPOCH_SHIFT
         known = cpu < self._layout.geometry.claims
         current = known and stretch[self._layout.cpu(cpu) + c.C_EPOCH] == epoch

@@ -55,8 +55,21 @@ def own_and_free(mem: MortalRam, cpu: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def free_page(mem: MortalRam, cpu: int) -> None:
+    """Free a page to the list of the CPU, whose lock is open; mortal only then.
+
+    Its first two writes take the lock by its bias, and the third is the first one inside."""
+    mem.last, last = -1, mem.last
+    for _ in range(2):
+        free_pages(mem, cpu, alloc_pages(mem, cpu, 0, c.MT_MOVABLE, 7), 0)
+    page = alloc_pages(mem, cpu, 0, c.MT_MOVABLE, 7)
+    mem.last, mem.writes = last, 0
+    free_pages(mem, cpu, page, 0)
+
+
 def take_object(mem: MortalRam, cpu: int) -> None:
-    """One object of the first cache; its first write locks the sheaves of the CPU."""
+    """One object of the first cache; its third write locks the sheaves of the CPU, the first two
+    having found that they are not open for it yet."""
     cache_alloc(mem, cpu, 0)
 
 
@@ -77,6 +90,7 @@ OPERATIONS = {
     "take_block": take_block,
     "own_and_free": own_and_free,
     "take_object": take_object,
+    "free_page": free_page,
     "make_cache": make_cache,
     "recover_first": recover_first,
 }

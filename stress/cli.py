@@ -56,6 +56,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "leaks": "Print what is still allocated, by call site.",
     },
     "Test shmstress and the machine": {
+        "bench": "Measure what operations cost, here and in other allocators.",
         "mutants": "Plant known bugs in the kernels and see whether they are found.",
         "litmus": "Compare the memory order of this machine with the model.",
         "doctor": "Check whether this machine can run shmstress.",

@@ -19,6 +19,7 @@ SWITCHES = frozenset(("paths", "prealloc", "races", "resume", "full", "sites", "
 SWITCHES |= frozenset(
     ("all-failures", "dry-run", "original", "symmetry", "systematic", "table", "native", "real")
 )
+SWITCHES |= frozenset(("growth",))
 Value = str | bool
 
 

@@ -53,7 +53,7 @@ ONLY_IN = {
     "hypothesis": ("stress.hypothesis",),
     "junitparser": ("stress.report.junit",),
     "jinja2": ("stress.explorer.report.html", "stress.report.page.render"),
-    "matplotlib": ("stress.report.page",),
+    "matplotlib": ("stress.report.page", "stress.bench.plot"),
     "pytest": ("shmalloc.pytest_plugin", "stress.pytest_plugin"),
 }
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from stress.options.command import Command, Option, command, option
 from stress.options.kinds import (
+    BENCH_PATTERNS,
     CASES,
     LITMUS_TESTS,
     MEMORIES,
@@ -46,6 +47,7 @@ from stress.options.shared import (
 )
 
 __all__ = [
+    "BENCH_PATTERNS",
     "CASES",
     "LITMUS_TESTS",
     "MEMORIES",

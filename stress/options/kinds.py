@@ -146,6 +146,12 @@ def _operations() -> Iterable[str]:
     return OPERATIONS
 
 
+def _bench_patterns() -> Iterable[str]:
+    from stress.bench.catalogue import known
+
+    return known()
+
+
 def _segments() -> Iterable[str]:
     from stress.top.segments import segments
 
@@ -158,5 +164,6 @@ WORKLOADS = Names("workload", _workloads, several=True)
 MUTANTS = Names("mutant", _mutants, open=True)
 LITMUS_TESTS = Names("litmus test", _litmus_tests)
 OPERATIONS = Names("operation", _operations)
+BENCH_PATTERNS = Names("pattern", _bench_patterns)
 MEMORIES = Names("memory", ("sc", "tso", "pso"))
 SEGMENTS = Names("segment", _segments, open=True)

@@ -55,7 +55,7 @@ FLOORS = (
     ("stress.report", "stress.report.page", "stress.report.suites"),
     ("stress.explain",),
     ("stress.top", "stress.metrics"),
-    ("stress.litmus", "stress.mutants", "stress.bisect"),
+    ("stress.litmus", "stress.mutants", "stress.bisect", "stress.bench"),
     ("stress.soak",),
     ("stress.options",),
     ("stress.commands",),

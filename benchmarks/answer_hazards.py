@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import answer_kernels as loops
-import kernels
 import numpy as np
 from answer_measures import MIB, PAGE_BYTES, STORES, call, resident_mib
 from answer_worlds import permutation, seal, world
@@ -38,6 +37,7 @@ from shmalloc.kernels.poison import poison_page
 from shmalloc.layout import Geometry, Layout, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
+from stress.bench import page_loops
 
 SMALL_PAGES = 512
 FREE_SHARE = 0.6
@@ -187,7 +187,11 @@ def survives(act: Callable[[], None]) -> bool:
 
 def real_geometry(store: str) -> Geometry:
     return Geometry(
-        zones=(ZoneSpec(REAL_BYTES // PAGE_BYTES),), cpus=2, link_store=store, work_words=256
+        zones=(ZoneSpec(REAL_BYTES // PAGE_BYTES),),
+        cpus=2,
+        claims=2,
+        link_store=store,
+        work_words=page_loops.AREA_WORDS,
     )
 
 
@@ -197,7 +201,7 @@ def works_unmapped(store: str) -> bool:
     def act() -> None:
         with world(real_geometry(store)) as made:
             seal(made.ram, made.layout)
-            failed = call(kernels.page_mixed, made.ram, 0, made.layout.work(0), 64, OPERATIONS)
+            failed = call(page_loops.page_mixed, made.ram, 0, made.layout.work(0), 64, OPERATIONS)
             assert failed < OPERATIONS
 
     return survives(act)
@@ -208,7 +212,7 @@ def works_unaccepted(store: str) -> bool:
 
     def act() -> None:
         with world(real_geometry(store), sealed=True) as made:
-            assert call(kernels.page_pairs, made.ram, 0, 0, 1) == 0
+            assert call(page_loops.page_pairs, made.ram, 0, 0, 1) == 0
 
     return survives(act)
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import answer_kernels as loops
-import kernels
 import numpy as np
 from answer_counters import DTLB_MISSES, counted, refusal
 from answer_worlds import READ_WRITE, World, permutation, protect, settings, ways_to_huge, world
@@ -35,6 +34,7 @@ from shmalloc.errors import MisuseError
 from shmalloc.layout import LINK_STORES, Geometry, ZoneSpec
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
+from stress.bench import page_loops
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -112,7 +112,7 @@ def described(ratios: list[float], ns: list[float] | None = None) -> dict[str, f
 
 def yardstick() -> Figure:
     ram = Ram.of_words(16)
-    return Figure("F", lambda: call(kernels.two_swaps, ram, 2, SLICE), SLICE)
+    return Figure("F", lambda: call(page_loops.two_swaps, ram, 2, SLICE), SLICE)
 
 
 def arrange(ram: Ram, at: int, n: int, seed: int = 1) -> None:
@@ -145,8 +145,8 @@ def parts(ram: Ram, at: int, n: int, store: str) -> list[Figure]:
 def hot(made: Segment, store: str) -> list[Figure]:
     """Pages and blocks that are reused at once."""
     ram, at = made.ram, made.layout.work(0)
-    pairs = partial(call, kernels.page_pairs, ram, 0, 0, SLICE)
-    mixed = partial(call, kernels.page_mixed, ram, 0, at, 64, SLICE)
+    pairs = partial(call, page_loops.page_pairs, ram, 0, 0, SLICE)
+    mixed = partial(call, page_loops.page_mixed, ram, 0, at, 64, SLICE)
     return [Figure(f"pair.{store}", pairs, SLICE), Figure(f"mixed.{store}", mixed, SLICE)]
 
 
@@ -208,11 +208,11 @@ def measure_filling(figures: Figures) -> None:
         for store in STORES:
             for fill in ("poison", "zero"):
                 made = stack.enter_context(segment(16 * MIB, link_store=store, **{fill: True}))
-                run = partial(call, kernels.page_pairs, made.ram, 0, 0, SLICE // 4)
+                run = partial(call, page_loops.page_pairs, made.ram, 0, 0, SLICE // 4)
                 found.append(Figure(f"{fill}.{store}", run, SLICE // 4))
         found.append(unmapping())
         made = stack.enter_context(segment(16 * MIB, history=256))
-        run = partial(call, kernels.page_pairs, made.ram, 0, 0, SLICE)
+        run = partial(call, page_loops.page_pairs, made.ram, 0, 0, SLICE)
         figures.take([*found, Figure("history.page", run, SLICE)])
 
 

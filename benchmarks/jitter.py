@@ -21,7 +21,6 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import kernels
 from measure import Figure, measure
 from worlds import segment
 
@@ -31,6 +30,7 @@ from shmalloc.engine import get_engine
 from shmalloc.memory import Ram
 from shmalloc.segment import Segment
 from shmalloc.words import cas, exchange, load, store
+from stress.bench import page_loops
 from stress.jitter.ram import JitterRam
 from stress.jitter.spec import Jitter
 
@@ -50,11 +50,11 @@ def cost_figures(made: Segment) -> tuple[Figure, list[Figure]]:
     def armed(name: str, arm) -> Figure:
         ram = JitterRam.over(made.ram)
         arm(ram)
-        run = lambda: jitter.call(kernels.page_pairs, ram, 0, 0, SLICE)  # noqa: E731
+        run = lambda: jitter.call(page_loops.page_pairs, ram, 0, 0, SLICE)  # noqa: E731
         return Figure(name, run, SLICE, 3.0 if name == "recorder" else None)
 
     native = get_engine("native")
-    plain = Figure("Ram", lambda: native.call(kernels.page_pairs, made.ram, 0, 0, SLICE), SLICE)
+    plain = Figure("Ram", lambda: native.call(page_loops.page_pairs, made.ram, 0, 0, SLICE), SLICE)
     return plain, [
         armed("JitterRam, nothing armed", lambda ram: None),
         armed("fuse", lambda ram: ram.light_fuse(NEVER)),

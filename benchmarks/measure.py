@@ -4,7 +4,8 @@ Every figure is taken in short slices (a few milliseconds), all of them in turn,
 each round sees the same machine. A figure is the median over rounds of (its ns / the yardstick's
 ns of the same round); beside it stand the plain minimum and median in ns.
 
-The yardstick F is the cost of two uncontended two-word swaps (``two_swaps`` in kernels.py).
+The yardstick F is the cost of two uncontended two-word swaps (``two_swaps`` in
+stress/bench/page_loops.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """The arithmetic of a bench: figures from answers, rounds over a team that is made up, goals."""
 
 import json
+import re
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from stress.bench.peers import Peer
 from stress.bench.result import Curve, Result
 from stress.bench.sheets import Sheet
 from stress.bench.team import Answer
+from stress.report.generated_part import END, refreshed
 
 MACHINE = Machine("2026-01-02", "A Processor", True, 2, 8 << 30, "6.1.0-x", "3.11.7", "", 0.25)
 
@@ -285,15 +288,27 @@ def test_json_has_everything(result):
 
 
 def test_a_page_is_renewed_between_its_lines_only(result):
-    before = (
-        f"# Mine\n\nold\n\n{page.BEGIN}\n\nfigures\n<!-- end of the generated part -->\nafter\n"
-    )
+    before = f"# Mine\n\nold\n\n{page.BEGIN}\n\nfigures\n{END}\nafter\n"
     made = page.renewed(before, result, "speed")
     assert made.startswith(f"# Mine\n\nold\n\n{page.BEGIN}") and made.endswith("\nafter\n")
     assert "pictures/speed.svg" in made and "pictures/speed-growth.svg" in made
     assert "figures\n<!--" not in made
     assert page.renewed(made, result, "speed") == made
     assert set(page.pictures(result, "speed")) == {"speed.svg", "speed-growth.svg"}
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+FIGURE = re.compile(r"\d[\d.,]*\s?(?:ns|us|ms|s|F|x|%|times)\b")
+CHOSEN = ["2 ms", "100 ms"]  # the length of a slice, the time that a lock is kept
+
+
+def test_the_page_has_its_figures_from_the_command_alone():
+    text = PAGE.read_text("utf-8")
+    generated = text.partition(page.BEGIN)[2].partition(END)[0]
+    for part in ("## Goals", "### Compiled loops", "### Calls from Python", "## How cost grows"):
+        assert part in generated
+    by_hand = refreshed(text, page.BEGIN, "")
+    assert [figure for figure in FIGURE.findall(by_hand) if figure not in CHOSEN] == []
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".svg", b"<?xml"), (".png", b"\x89PNG")])

@@ -149,6 +149,15 @@ def test_none_is_no_peer_at_all(tmp_path):
     assert found(("none",), tmp_path) == ([], [])
 
 
+@needs_c
+def test_all_and_one_file_are_all_with_that_file(stand_in, monkeypatch, tmp_path):
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # boost is not compiled for this
+    made, missing = found(("all", f"llfree={stand_in}"), tmp_path)
+    names = [one.name for one in (*made, *missing)]
+    assert sorted(names) == sorted(peers.NAMES)
+    assert "llfree" in [one.name for one in made]
+
+
 def test_a_file_may_be_named_for_a_library(tmp_path):
     library = tmp_path / "libmine.so"
     library.touch()

@@ -193,6 +193,7 @@ def recovery_sheet(found: Sequence[Recovered]) -> Sheet:
         "phase 1, ms",
         "of it CPU",
         "page faults",
+        "again, ms",
         "phase 2, ms",
         "nothing held, ms",
         "memory new, ms",
@@ -205,7 +206,8 @@ def recovery_sheet(found: Sequence[Recovered]) -> Sheet:
         "Recovery and audit",
         ("memory", "contents", *times),
         times,
-        "Phase 1 takes over every lock of the dead; phase 2 sweeps its pages and objects. Then: "
+        "Phase 1 takes over every lock of the dead, and once more, with all that it touches "
+        "touched before; phase 2 sweeps its pages and objects. Then: "
         "the dead held nothing; the same by a process that touches the memory for the first time; "
         "the same while a process that lives and does not run keeps the zone's lock for "
         f"{KEPT_MS} ms.",
@@ -214,6 +216,7 @@ def recovery_sheet(found: Sequence[Recovered]) -> Sheet:
         k = one.costs
         first = [k.unblock.wall_ms, k.unblock.cpu_ms]
         then = [
+            k.again.wall_ms,
             k.rest.wall_ms,
             k.idle.wall_ms,
             k.cold.wall_ms,

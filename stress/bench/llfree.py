@@ -1,9 +1,10 @@
-"""LLFree as a peer: its C version, built as a shared library and named by ``--peer llfree=FILE``.
+r"""LLFree as a peer: its C version, built as a shared library and named by ``--peer llfree=FILE``.
 
 ::
 
     git clone https://github.com/luhsra/llfree-c && cd llfree-c
-    clang -O2 -shared -fPIC -DSTD -std=c11 -I include -I std -I src src/*.c -o libllfree.so
+    clang -O3 -march=native -DNDEBUG -DSTD -std=c11 -fPIC -shared \
+        -I include -I std -I src src/*.c -o libllfree.so
 
 What is called, on x86-64, as include/llfree.h of 2026 declares it::
 

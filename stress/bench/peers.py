@@ -21,7 +21,7 @@ from stress.bench.catalogue import MALLOC, PAGES, PRIVATE
 from stress.quantities import nearest
 
 MALLOC_SHAPE, HEAP_SHAPE, LLFREE_SHAPE, PYTHON_SHAPE = "malloc", "heap", "llfree", "python"
-NONE = "none"
+NONE, ALL = "none", "all"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ TUNABLES = "glibc.rtld.optional_static_tls=65536"
 
 
 def found(wanted: Sequence[str], folder: Path) -> tuple[list[Peer], list[Missing]]:
-    """The peers named (``NAME`` or ``NAME=FILE``; none: all) that are here, and those that are not.
+    """The peers named that are here, and those that are not.
+
+    A name is ``NAME`` or ``NAME=FILE``; ``all``, and no name at all, mean every one; ``none`` none.
 
     ``folder``: where something may be built; it must stay while the peers are used. Raises
     ``MisuseError`` for an unknown name, and for a file that is not there.
@@ -88,13 +90,15 @@ def _named(wanted: Sequence[str]) -> Iterable[tuple[str, str]]:
         return []
     pairs = [(name, file) for name, _, file in (text.partition("=") for text in wanted)]
     for name, file in pairs:
-        if name not in NAMES:
-            raise nearest(name, (*NAMES, NONE), "peer")
-        if file and (name in PYTHON or name in ("glibc", "boost")):
+        if name not in (*NAMES, ALL):
+            raise nearest(name, (*NAMES, ALL, NONE), "peer")
+        if file and (name in PYTHON or name in ("glibc", "boost", ALL)):
             raise MisuseError(f"peer: {name} takes no file")
         if file and not Path(file).is_file():
             raise MisuseError(f"peer: {name}={file}: there is no such file; name a shared library")
-    return pairs or [(name, "") for name in NAMES]
+    files = {name: file for name, file in pairs if name != ALL}
+    every = not pairs or any(name == ALL for name, _ in pairs)
+    return [(name, files.get(name, "")) for name in NAMES if every or name in files]
 
 
 def find(name: str, file: str, folder: Path) -> Peer | Missing:

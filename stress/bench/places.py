@@ -1,5 +1,7 @@
 """The segments of a bench: made before the workers start, audited when they have given all back.
 
+They are as ``Arena.create`` makes them where nothing else is said, but free pointers are plain.
+
 A place with ``keep`` is fragmented: its memory was allocated in single pages, and every ``keep``-th
 is still held by the controller, so that no two free pages merge.
 """
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 from shmalloc import cpus as slots
 from shmalloc.dialect import Kernel
-from shmalloc.engine import get_engine
+from shmalloc.engine import asymmetric, get_engine
 from shmalloc.kernels.audit import audit_teardown
 from shmalloc.kernels.cache_set import cache_create, cache_destroy
 from shmalloc.kernels.kmalloc import kmalloc_boot
@@ -78,6 +80,7 @@ def made(place: Place, workers: int, areas: int, sizes: set[int], objects: bool)
         claims=workers + 1,
         work_words=words,
         link_store=place.link_store,
+        biased_locks=asymmetric.is_possible(),
     )
     with Segment.create(geometry) as segment:
         slots.take(segment, workers, workers)

@@ -50,13 +50,15 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Costs:
-    """Medians of: phase 1 with every lock held, the rest of that recovery, a recovery of a dead
+    """Medians of: phase 1 with every lock held, the rest of that recovery, phase 1 once more (all
+    that it touches has been touched before), a recovery of a dead
     process that held nothing, the same in a mapping that is touched for the first time, the same
     while a living process keeps the lock of the zone for KEPT_MS, the audit of pages, and that of
     objects."""
 
     unblock: Cost
     rest: Cost
+    again: Cost
     idle: Cost
     cold: Cost
     kept: Cost
@@ -123,6 +125,13 @@ def cost_of(kernel: Kernel, made: Segment) -> Cost:
     return Cost((ended - started) * 1e3, (time.thread_time() - cpu) * 1e3, faults() - before)
 
 
+def cost_with_locks(made: Segment) -> tuple[Cost, Cost]:
+    """Both phases of a recovery of a process that held every lock."""
+    hold_everything(made)
+    die(made)
+    return cost_of(unblock, made), cost_of(recover, made)
+
+
 def beside_a_keeper(made: Segment) -> Cost:
     """A recovery while a process that lives, and does not run, has the lock of the zone."""
     run = get_engine("native")
@@ -153,9 +162,7 @@ def costs(ram_bytes: int, fill: Fill, rounds: int) -> Costs:
             for cpu in (DOCTOR, DEAD, LIVING):
                 made.ram[made.layout.cpu(cpu) + c.C_STATE] = c.CPU_ONLINE
             fill(made)
-            hold_everything(made)
-            die(made)
-            with_locks = cost_of(unblock, made), cost_of(recover, made)
+            with_locks = (*cost_with_locks(made), cost_with_locks(made)[0])
             die(made)
             idle = cost_of(recover, made)
             die(made)

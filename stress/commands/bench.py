@@ -33,7 +33,7 @@ MOST_WORKERS = 31
     multiple=True,
     metavar="NAME[=LIBRARY]",
     help="Measure this other allocator as well, from that library if one is named; repeatable."
-    " none: none. [default: all that are installed]",
+    " all: all that are installed, none: none. [default: all]",
 )
 @option(
     "--rounds",

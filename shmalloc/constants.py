@@ -243,6 +243,7 @@ C_INTENT_CACHE = 97
 C_INTENT_CHAIN = 98
 C_INTENT_FROM = 99
 C_INTENT_SIZE = 100
+C_LAST = 127  # always 0 (``has_record`` in kernels/reporting.py)
 C_STRIDE = 128
 CPUS_AT = HEADER_WORDS  # the records follow the header, so that reaching one costs no load
 

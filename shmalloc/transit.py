@@ -107,7 +107,7 @@ class TransitOperations(ArrayOperations):
         """
         self.check_open()
         ref = self._ref_of(array)
-        first = self.segment.byte_at(int(array.__array_interface__["data"][0]))
+        first = self._begin_of(ref, array)
         told = _told_of(array)
         start = ref.data << 3
         whole = _told_whole(bytes(self._bytes[start:first]))
@@ -139,12 +139,18 @@ class TransitOperations(ArrayOperations):
             raise MisuseError("array: it does not lie in this arena; use arena.asarray(it) first")
         return ref
 
+    def _begin_of(self, ref: Ref, array: NDArray[Any]) -> int:
+        """The byte of the segment where ``array`` begins. One without bytes has no address of its
+        own: numpy gives it that of its buffer, or any."""
+        if array.nbytes == 0:
+            return ref.data * 8
+        return self.segment.byte_at(int(array.__array_interface__["data"][0]))
+
     def _ticket(self, ref: Ref, array: NDArray[Any]) -> bytes:
         """A ticket for a view that begins where ``array`` does."""
         ram, layout = self.segment.ram, self.segment.layout
         entry = self._entry_of(ref)
-        address = int(array.__array_interface__["data"][0])
-        offset = self.segment.byte_at(address) - ref.data * 8
+        offset = self._begin_of(ref, array) - ref.data * 8
         with self._lock:
             record, number = self._do_send_array(self.claim, ref.slot, _now_ms())
         if record < 0:

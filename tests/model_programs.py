@@ -199,8 +199,8 @@ def random_program(seed: int) -> Program:
     for cpu in range(cpus):
         for k in range(INSTRUCTIONS):
             what = rng.choice((rng.randrange(WHATS), rng.randrange(13)))
-            if rng.random() < 0.04:
-                what = CHOOSE
+            if rng.random() < 0.06:
+                what = rng.choice((CHOOSE, CHOOSE, HEAVY_FENCE))
             i = rng.randrange(4) if rng.random() < 0.7 else rng.randrange(DATA_WORDS)
             if what in (11, 12) and rng.random() < 0.95:
                 i &= ~1

@@ -42,6 +42,23 @@ def test_a_view_is_sent_as_a_view_on_every_axis() -> None:
             assert opened.tolist() == view.tolist()
 
 
+def test_an_array_without_bytes_is_sent_like_any_other() -> None:
+    """numpy gives it no address of its own (docs/bugs.md 58)."""
+    with Arena.create(size="4MiB") as arena:
+        x = arena.array(np.zeros((3, 4)))
+        for view in (arena.array(np.zeros((0, 4))), x[:0], x[3:], x[1:1, 2:]):
+            opened = arena.open(arena.send(view))
+            assert (opened.shape, opened.dtype) == (view.shape, view.dtype)
+
+
+def test_an_array_without_bytes_is_kept_by_a_dict() -> None:
+    with Arena.create(size="4MiB") as arena:
+        kept, x = arena.dict(10), arena.array(np.zeros((3, 4)))
+        for name, view in {"empty": arena.zeros((0, 4)), "view": x[3:]}.items():
+            kept[name] = view
+            assert kept[name].shape == view.shape == (0, 4)
+
+
 def test_what_is_read_only_is_opened_read_only() -> None:
     with Arena.create(size="4MiB") as arena:
         x = arena.zeros(3)

@@ -104,5 +104,5 @@ def test_a_damaged_file_is_made_again(folder: Path) -> None:
 
 
 def test_few_kernels_are_not_kept(folder: Path) -> None:
-    runnable.runnable(lock.try_spin)
+    runnable.runnable(lock.try_lock)
     assert list(folder.rglob("*.image")) == []

@@ -14,7 +14,7 @@ import pytest
 
 from shmalloc import kernel
 from shmalloc.engine import ops
-from shmalloc.kernels import buddy, descriptor, lists, lock, reporting, zone
+from shmalloc.kernels import buddy, cpu_lock, descriptor, lists, lock, reporting, zone
 from shmalloc.words import fixed, load, load_relaxed, store, store_relaxed
 from stress import Program, explore, replay
 from stress.explorer.report import frames
@@ -69,9 +69,10 @@ def loops(mem, i):
     [
         (updates_relaxed, True), (reads_one_way_or_the_other, True), (descriptor.page_state, True),
         (zone.account, True), (lists.get_link, True), (lists.set_link, True),
-        (lists.next_of, True), (lock.try_spin, True), (lock.unspin, True),
+        (lists.next_of, True), (cpu_lock.is_inside, True), (cpu_lock.let_go, True),
         (updates, False), (decides, False), (loops, False), (buddy.mergeable, False),
         (lists.list_remove, False), (lock.lock, False), (descriptor.make_free, False),
+        (cpu_lock.enter, False),
         (buddy.first_free, False), (reporting.report, False),
     ],
     ids=lambda value: getattr(value, "__name__", None),

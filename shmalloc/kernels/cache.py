@@ -50,7 +50,7 @@ from shmalloc.kernels.objects import (
     own_part,
     owner_at,
 )
-from shmalloc.kernels.reporting import event, record_object, report
+from shmalloc.kernels.reporting import event, has_record, record_object, report
 from shmalloc.kernels.sheaf import (
     in_two_places,
     keep_freed,
@@ -101,6 +101,8 @@ def cache_alloc(mem: Memory, claim: Claim, cache_id: CacheId) -> ObjectAddress:
 @hot
 def cache_alloc_at(mem: Memory, claim: Claim, cache_id: CacheId, site: int) -> ObjectAddress:
     """``cache_alloc`` that names its call site, for caches with CF_TRACK."""
+    if not has_record(mem, claim):
+        return c.E_INVAL
     if cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
         return c.E_INVAL
     if is_faulty(mem, claim, c.FAULT_OBJECT):
@@ -194,6 +196,8 @@ def cache_free_at(
     mem: Memory, claim: Claim, cache_id: CacheId, address: ObjectAddress, site: int
 ) -> int:
     """``cache_free`` that names its call site, for caches with CF_TRACK."""
+    if not has_record(mem, claim):
+        return c.E_INVAL
     pfn = slab_of_address(mem, address)
     if pfn < 0 or cache_id < 0 or cache_id >= fixed(mem, c.H_CACHES):
         return refuse(mem, claim, cache_id, address)

@@ -37,7 +37,7 @@ from shmalloc.kernels.pcp import drain_all, drain_count, drain_some, is_full, re
 from shmalloc.kernels.pcp_lists import pcp_index, pcp_keeps, pcp_pop, pcp_push
 from shmalloc.kernels.reclaim import wake_if_boosted, wake_reclaimer
 from shmalloc.kernels.repair import unlock_zone
-from shmalloc.kernels.reporting import claim_at, cpu_of, event, record, report
+from shmalloc.kernels.reporting import claim_at, cpu_of, event, has_record, record, report
 from shmalloc.kernels.retire import retire_block, retire_changed
 from shmalloc.kernels.slots import label, list_label
 from shmalloc.kernels.waiters import leave_seat, take_seat, ticket_of, wake_waiters
@@ -232,6 +232,8 @@ def alloc_pages(mem: Memory, claim: Claim, order: Order, gfp: Gfp, owner: Owner)
     ``gfp``: a migratetype, and flags GFP_* (gfp.py). With GFP_NOFAIL never E_NOMEM; E_STOPPED if
     the run ends meanwhile.
     """
+    if not has_record(mem, claim):
+        return c.E_INVAL
     pfn: Pfn = c.E_INVAL
     if 0 <= order <= fixed(mem, c.H_MAX_ORDER) and 0 <= gfp < c.MT_PCP_TYPES:
         if is_faulty(mem, claim, c.FAULT_PAGE):
@@ -419,7 +421,10 @@ def refuse_free(mem: Memory, claim: Claim, code: int, pfn: Pfn, order: Order) ->
 
 @hot
 def free_pages_of(mem: Memory, claim: Claim, pfn: Pfn, order: Order, owner: Owner) -> int:
-    """Free a block, checking that ``owner`` holds it (0: any owner). Returns 0 or E_STATE."""
+    """Free a block, checking that ``owner`` holds it (0: any owner). Returns 0, E_STATE, or E_INVAL
+    for what is no claim."""
+    if not has_record(mem, claim):
+        return c.E_INVAL
     if not in_range(mem, pfn):
         return refuse_free(mem, claim, c.M_OUT_OF_RANGE, pfn, order)
     d = descriptor_at(mem, pfn)

@@ -127,8 +127,8 @@ def _read_file(ctx: click.Context, parameter: click.Parameter, value: str | None
     group=MEMORY,
     help="What the segment is made of, such as fill=poison,harden=on,pcp=list,max-order=6; off is"
     " the default, random draws it from the seed. Also init-on-alloc, init-on-free, min-free,"
-    " pcp-batch, pcp-high, pageblock-order, reporting, debug-pagealloc, unaccepted, spins, history,"
-    " start-pfn, page-owner and cpus; see docs/geometry.md.",
+    " pcp-batch, pcp-high, pageblock-order, reporting, debug-pagealloc, unaccepted, biased-locks,"
+    " spins, history, start-pfn, page-owner and cpus; see docs/geometry.md.",
 )
 @option(
     "--prealloc/--no-prealloc",

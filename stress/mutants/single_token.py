@@ -38,7 +38,7 @@ COMPARISON, STEP, ORDER, STATEMENT, ARGUMENTS, LOGIC = KINDS = (
     "logic",
 )
 FOLDERS = ("kernels", "structures/kernels")
-LOCKS = ("lock", "robust")  # modules
+LOCKS = ("lock", "cpu_lock", "robust")  # modules
 DECORATORS = frozenset({"kernel", "hot", "unit", "told_its_caller"})
 _OTHERS: dict[type[ast.cmpop], tuple[str, ...]] = {
     ast.Lt: ("<=", ">="),

@@ -38,6 +38,7 @@ from stress.explorer.dpor.clocks import (
     order_event,
     start_order,
 )
+from stress.explorer.dpor.fences import find_store_races
 from stress.explorer.dpor.records import (
     CLOCK,
     ENABLER,
@@ -138,6 +139,7 @@ def make_step(ctl: Control, actor: int) -> None:
     perform_shared(ctl, actor)
     describe_event(ctl, event)
     order_event(ctl, index, event, 1, resumed)
+    find_store_races(ctl, index, event, actor)
     ctl[EVENTS] = index + 1
     ctl[event + NUMBER] = ctl[cb.LOCALS + actor]
     ctl[event + TAKEN_STEP] = ctl[depth_at(ctl, before - 1) + TAKEN_STEP] if before > 0 else 0

@@ -24,11 +24,9 @@ def touches(op: int) -> int:
     """The number of words that an op touches."""
     if op == ops.OP_CAS2 or op == ops.OP_LOAD2:
         return 2
-    return (
-        1
-        if op <= ops.LAST_WRITE or op == ops.OP_WAIT or op == ops.OP_WAKE or op == ops.OP_FLUSH
-        else 0
-    )
+    if op == ops.OP_WAIT or op == ops.OP_WAKE or op == ops.OP_FLUSH or op == ops.OP_HEAVY_FENCE:
+        return 1
+    return 1 if op <= ops.LAST_WRITE else 0
 
 
 @scheduler

@@ -26,7 +26,7 @@ SMALL = 64 * MIB
 
 
 def job_of(name, workers=1, ram=SMALL):
-    return Job(0, PATTERNS[name], "shmalloc", workers, 0, Place(ram))
+    return Job(0, PATTERNS[name], "shmalloc", workers, place=Place(ram))
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,9 @@ def test_a_job_without_a_slice_has_no_row():
 
 
 # --- rounds ---------------------------------------------------------------------------------------
+WARM = 2 + rounds.BELIEVED  # slices of a job whose first length is right
+
+
 class MadeUp:
     """A team whose slices take ``ns`` for each repeat; of each job's slices some are disturbed."""
 
@@ -125,13 +128,19 @@ class MadeUp:
 
     def slice(self, job, repeats, number):
         self.asked.append((job.number, repeats, number))
-        spent = repeats * self._ns + (self._cold_ns if len(self.asked) == 1 else 0)
         lost = int(self._disturbed(len(self.asked)))
+        spent = repeats * self._ns + (self._cold_ns if lost or len(self.asked) == 1 else 0)
         return [Answer(repeats, spent, 0, spent, lost, 10.0)] * job.workers
 
 
 def test_a_slice_gets_its_length_although_the_first_one_is_cold():
     team = MadeUp([job_of()], ns=100, cold_ns=10**9)
+    repeats = rounds.repeats_of(team, Series(team.jobs[0], crowded=False))
+    assert rounds.NEAR * rounds.SLICE_NS < repeats * 100 < 2 * rounds.SLICE_NS
+
+
+def test_a_slice_gets_its_length_although_the_first_ones_are_disturbed():
+    team = MadeUp([job_of()], ns=100, cold_ns=10**9, disturbed=lambda n: n <= 4)
     repeats = rounds.repeats_of(team, Series(team.jobs[0], crowded=False))
     assert rounds.NEAR * rounds.SLICE_NS < repeats * 100 < 2 * rounds.SLICE_NS
 
@@ -145,12 +154,12 @@ def test_jobs_have_their_slices_in_turn():
     jobs = [Job(n, PATTERNS["repeat"], f"{n}", 1, 0, Place(1 << 26)) for n in range(3)]
     team = MadeUp(jobs, ns=10**7)
     rows, lost = rounds.measure(team, 4)
-    assert [job for job, _, _ in team.asked[6:]] == [0, 1, 2] * 4
+    assert [job for job, _, _ in team.asked[3 * WARM :]] == [0, 1, 2] * 4
     assert [row.kept for row in rows] == [4, 4, 4] and lost == []
 
 
 def test_a_job_whose_slices_are_dropped_gets_more_rounds():
-    team = MadeUp([job_of()], ns=10**7, disturbed=lambda n: n > 2 and n % 2 == 0)
+    team = MadeUp([job_of()], ns=10**7, disturbed=lambda n: n > WARM and n % 2 == 0)
     (made,), lost = rounds.measure(team, 5)
     assert (made.kept, made.dropped) == (5, 4) and lost == []
 
@@ -159,7 +168,7 @@ def test_a_job_that_is_always_disturbed_is_given_up_and_named():
     team = MadeUp([job_of()], ns=10**7, disturbed=lambda n: True)
     rows, (lost,) = rounds.measure(team, 5)
     assert rows == [] and str(lost) == "repeat of shmalloc, workers: 1"
-    assert len(team.asked) == 2 + 5 * rounds.PATIENCE
+    assert len(team.asked) == WARM + 5 * rounds.PATIENCE
 
 
 def test_a_peer_that_no_worker_could_open_is_left_out():
@@ -182,6 +191,12 @@ def test_a_private_heap_gets_no_objects_of_others():
     assert [(job.who, job.workers) for job in jobs] == [
         ("shmalloc", 1), ("shmalloc", 2), ("glibc", 1),
     ]  # fmt: skip
+
+
+def test_what_another_worker_frees_needs_a_shared_heap():
+    heaps = [Peer("glibc", "malloc", "malloc"), Peer("boost", "malloc", "heap", shared=True)]
+    jobs = make_jobs([PATTERNS["xmalloc"]], (1, 2), heaps, full=False)
+    assert [job.who for job in jobs] == ["shmalloc", "boost"]
 
 
 def test_patterns_are_chosen_by_name_by_group_and_by_effort():

@@ -46,10 +46,9 @@ def stand_in(tmp_path_factory):
 def test_llfree_is_called_as_its_header_says(stand_in, tmp_path):
     """The stand-in ends the process at any argument that is wrong, so that a slice would fail."""
     peer = find("llfree", str(stand_in), tmp_path)
-    jobs = run(("repeat", "repeat-9", "mixed", "bulk", "rand"), (1, 2), peer)
-    assert {(job.pattern.name, job.memory) for job in jobs} == {
-        (name, "shared") for name in ("repeat", "repeat-9", "mixed", "bulk", "rand")
-    }
+    names = ("repeat", "repeat-9", "mixed", "bulk", "rand", "remote-pages", "ublk")
+    jobs = run(names, (1, 2), peer)
+    assert {(job.pattern.name, job.memory) for job in jobs} == {(name, "shared") for name in names}
 
 
 @needs_c
@@ -99,7 +98,7 @@ def test_a_heap_of_boost_is_shared_by_two_workers(tmp_path):
     peer = find("boost", "", tmp_path)
     if isinstance(peer, Missing):
         pytest.skip(str(peer))
-    jobs = run(("repeat", "object", "larson"), (1, 2), peer)
+    jobs = run(("repeat", "object", "larson", "remote-objects", "xmalloc"), (1, 2), peer)
     assert {job.memory for job in jobs} == {"shared"}
 
 

@@ -85,7 +85,7 @@ def by_memory(result: Result, sizes: Sequence[int], report: Report) -> Curve:
     """Pages in segments of growing size, one worker."""
     patterns = [PATTERNS["repeat"], batch()]
     jobs = [
-        Job(number, pattern, format_bytes(size), 1, 0, Place(size, PAGE))
+        Job(number, pattern, format_bytes(size), 1, 0, Place(size, PAGE, of=pattern.name))
         for number, (pattern, size) in enumerate((p, s) for p in patterns for s in sizes)
     ]
     rows = run(result, jobs, report)
@@ -124,7 +124,7 @@ def by_fragmentation(result: Result, extent: Extent, report: Report) -> Sheet:
     patterns = [PATTERNS["repeat"], batch()]
     cases = [(store, keep) for store in (PAGE, DESCRIPTOR) for keep in extent.kept]
     jobs = [
-        Job(n, pattern, f"{store} {keep}", 1, 0, Place(size, store, keep))
+        Job(n, pattern, f"{store} {keep}", 1, 0, Place(size, store, keep, pattern.name))
         for n, (pattern, (store, keep)) in enumerate((p, k) for p in patterns for k in cases)
     ]
     rows = run(result, jobs, report)

@@ -1,8 +1,9 @@
 """Jobs: one pattern, one allocator and so many workers are a row, and a slice in every round.
 
 Data it owns: what a job is, as it is sent to the workers. Making the list is here; running one is
-in runners.py. Jobs of one pattern and allocator share the area of words of a worker, so that what
-they hold between slices is there once.
+in runners.py. Each pattern has a segment of its own, because what one leaves behind (whose lists
+hold neighbouring pages, say) would be seen in the figure of another. Jobs of one pattern and
+allocator share the words of a worker, so that what they hold between slices is there once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stress.bench.catalogue import MALLOC, PAGE, PAGES, PRIVATE, STORES, Pattern
+from stress.bench.catalogue import PAGE, PRIVATE, STORES, Pattern
 from stress.bench.peers import Peer
 
 OURS = "shmalloc"
@@ -22,17 +23,19 @@ SHARED, PRIVATE_HEAP = "shared", "private"
 
 @dataclass(frozen=True)
 class Place:
-    """A segment to work in. ``keep``: all memory is allocated in single pages first, and all but
-    every ``keep``-th freed again; 0: it is fresh."""
+    """A segment of the pattern ``of``. ``keep``: all memory is allocated in single pages first, and
+    all but every ``keep``-th freed again; 0: it is fresh."""
 
     ram_bytes: int
     link_store: str = PAGE
     keep: int = 0
+    of: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """``who``: the name of the allocator in a report. ``place``: of ours. ``peer``: of others."""
+    """``who``: the name of the allocator in a report. ``place``: of ours. ``peer``: of others, of
+    which each pattern has an ``area`` of shared words."""
 
     number: int
     pattern: Pattern
@@ -69,15 +72,14 @@ def make_jobs(
     ram = ram_bytes(max(counts))
     for pattern in patterns:
         stores = STORES if full and pattern.all_stores else pattern.stores
-        for place in (Place(ram, store) for store in stores):
-            area = _areas(made)
+        for place in (Place(ram, store, of=pattern.name) for store in stores):
             for workers in filter(pattern.fits, _counts(pattern, counts)):
-                made.append(Job(len(made), pattern, name_of(place), workers, area, place))
+                made.append(Job(len(made), pattern, name_of(place), workers, place=place))
         for peer in peers:
             if peer.kind in pattern.peers:
                 area = _areas(made)
                 for workers in _of_peer(pattern, peer, counts):
-                    made.append(Job(len(made), pattern, peer.name, workers, area, None, peer))
+                    made.append(Job(len(made), pattern, peer.name, workers, area, peer=peer))
     return made
 
 
@@ -91,8 +93,9 @@ def _counts(pattern: Pattern, counts: Sequence[int]) -> Sequence[int]:
 
 
 def _of_peer(pattern: Pattern, peer: Peer, counts: Sequence[int]) -> list[int]:
-    """Objects that move to another worker stay in the process of a private heap."""
+    """Blocks that another worker frees need a heap that is shared."""
+    if pattern.least > 1 and not peer.shared:
+        return []
     if peer.kind == PRIVATE or pattern.loop == "kmalloc-replace":
         return [n for n in counts if n == 1]
-    assert peer.kind in (PAGES, MALLOC), peer.kind
-    return list(counts)
+    return list(filter(pattern.fits, counts))

@@ -4,8 +4,11 @@ A loop is called once for thousands of operations, as ours are. Its state is wor
 
     0 entry that allocates | 1 entry that frees | 2 heap | 3 core | 4 size in bytes, or order
     5 count of a batch, or of slots | 6 address of slots | 7 address of the order of a batch
-    8 random state
+    8 random state | 9 least size of a ring | 10 address of sched_yield
 
+Two loops pass blocks to another process: ``takes`` fills the slots and ``gives`` frees them, in
+turns; ``produce`` and ``consume`` have a ring in shared memory where the slots would be, which is
+that of page_loops.py: head, tail and entries.
 ``take`` and ``give`` differ by how a library is called (its shape) and are inlined. A block is a
 word that is never 0: its address, or its frame + 1. A loop returns how many allocations failed.
 """
@@ -17,10 +20,12 @@ from collections.abc import Callable, Sequence
 
 from shmalloc.compiler import codegen, link
 from shmalloc.compiler.load import load as load_image
+from stress.bench.page_loops import A_HEAD, A_RING, A_TAIL, RING
 
 S_TAKE, S_GIVE, S_HEAP, S_CORE, S_SIZE, S_COUNT, S_SLOTS, S_ORDER, S_RANDOM = range(9)
+S_LEAST, S_YIELD = 9, 10
 STATE_WORDS = 16
-LOOPS = ("pairs", "batches", "replace", "mixed", "clear")
+LOOPS = ("pairs", "batches", "replace", "mixed", "clear", "takes", "gives", "produce", "consume")
 POLICY = "policy"
 
 
@@ -125,13 +130,17 @@ _SLOTS = (
     + "  %slots = inttoptr i64 %slots.word to ptr\n"
 )
 _ORDER = _word("order.word", S_ORDER) + "  %order = inttoptr i64 %order.word to ptr\n"
-_DRAW = (
-    "  %seed.at = getelementptr i64, ptr %s, i64 8\n  %seed.old = load i64, ptr %seed.at, align 8\n"
+_NEXT = (
     "  %seed.mul = mul i64 %seed.old, 1103515245\n  %seed.sum = add i64 %seed.mul, 12345\n"
     "  %seed = and i64 %seed.sum, 2147483647\n  store i64 %seed, ptr %seed.at, align 8\n"
-    "  %seed.high = lshr i64 %seed, 16\n  %slot = urem i64 %seed.high, %count\n"
+    "  %seed.middle = lshr i64 %seed, 8\n"
+)
+_DRAW = (
+    "  %seed.at = getelementptr i64, ptr %s, i64 8\n  %seed.old = load i64, ptr %seed.at, align 8\n"
+    + _NEXT
+    + "  %seed.high = lshr i64 %seed, 16\n  %slot = urem i64 %seed.high, %count\n"
     "  %slot.at = getelementptr i64, ptr %slots, i64 %slot\n"
-    "  %held = load i64, ptr %slot.at, align 8\n  %seed.middle = lshr i64 %seed, 8\n"
+    "  %held = load i64, ptr %slot.at, align 8\n"
 )
 _IF_HELD = "  %full = icmp ne i64 %held, 0\n  br i1 %full, label %some, label %none\nsome:\n"
 
@@ -143,17 +152,89 @@ def _pairs() -> str:
     return _function("pairs", ["pair"], _word("size", S_SIZE) + _counted("pair", body))
 
 
+def _taken() -> str:
+    """Allocate a batch into the slots."""
+    body = "  %b = call i64 @take(ptr %s, i64 %size)\n" + _noted("%b")
+    body += "  %to = getelementptr i64, ptr %slots, i64 %take.k\n  store i64 %b, ptr %to, align 8\n"
+    return _counted("take", body, "%count")
+
+
+def _given() -> str:
+    """Free the batch in the slots, in the state's order."""
+    body = "  %which.at = getelementptr i64, ptr %order, i64 %give.k\n"
+    body += "  %which = load i64, ptr %which.at, align 8\n"
+    body += "  %from = getelementptr i64, ptr %slots, i64 %which\n"
+    body += "  %block = load i64, ptr %from, align 8\n"
+    body += "  call void @give(ptr %s, i64 %block, i64 %size)\n"
+    return _counted("give", body, "%count")
+
+
 def _batches() -> str:
-    take = "  %b = call i64 @take(ptr %s, i64 %size)\n" + _noted("%b")
-    take += "  %to = getelementptr i64, ptr %slots, i64 %take.k\n  store i64 %b, ptr %to, align 8\n"
-    give = "  %which.at = getelementptr i64, ptr %order, i64 %give.k\n"
-    give += "  %which = load i64, ptr %which.at, align 8\n"
-    give += "  %from = getelementptr i64, ptr %slots, i64 %which\n"
-    give += "  %block = load i64, ptr %from, align 8\n"
-    give += "  call void @give(ptr %s, i64 %block, i64 %size)\n"
-    both = _counted("take", take, "%count") + _counted("give", give, "%count")
     counters = ["batch", "take", "give"]
-    return _function("batches", counters, _SLOTS + _ORDER + _counted("batch", both))
+    body = _counted("batch", _taken() + _given())
+    return _function("batches", counters, _SLOTS + _ORDER + body)
+
+
+def _takes() -> str:
+    return _function("takes", ["batch", "take"], _SLOTS + _counted("batch", _taken()))
+
+
+def _gives() -> str:
+    return _function("gives", ["batch", "give"], _SLOTS + _ORDER + _counted("batch", _given()))
+
+
+_RING_WORDS = (
+    _SLOTS
+    + _word("least", S_LEAST)
+    + _word("yield.word", S_YIELD)
+    + "  %yield = inttoptr i64 %yield.word to ptr\n"
+    + f"  %head.at = getelementptr i64, ptr %slots, i64 {A_HEAD}\n"
+    + f"  %tail.at = getelementptr i64, ptr %slots, i64 {A_TAIL}\n"
+    + f"  %ring = getelementptr i64, ptr %slots, i64 {A_RING}\n"
+)
+
+
+def _await(condition: str) -> str:
+    """Yield until ``condition``, which computes %ready from %head and %tail; both are read anew."""
+    return (
+        "  br label %look\nlook:\n"
+        "  %head = load atomic i64, ptr %head.at acquire, align 8\n"
+        "  %tail = load atomic i64, ptr %tail.at acquire, align 8\n"
+        f"{condition}  br i1 %ready, label %go, label %rest\n"
+        "rest:\n  %told = call i32 %yield()\n  br label %look\ngo:\n"
+    )
+
+
+def _entry_of(first: str) -> str:
+    return (
+        f"  %at = add i64 {first}, %entry.k\n  %index = and i64 %at, {RING - 1}\n"
+        "  %place = getelementptr i64, ptr %ring, i64 %index\n"
+    )
+
+
+def _produce() -> str:
+    """Random sizes from the least to the size; both are the same for pages."""
+    room = "  %after = add i64 %head, %count\n  %used = sub i64 %after, %tail\n"
+    room += f"  %ready = icmp sle i64 %used, {RING}\n"
+    body = "  %seed.at = getelementptr i64, ptr %s, i64 8\n"
+    body += "  %seed.old = load i64, ptr %seed.at, align 8\n" + _NEXT
+    body += "  %span = sub i64 %size, %least\n  %range = add i64 %span, 1\n"
+    body += "  %more = urem i64 %seed.middle, %range\n  %wanted = add i64 %more, %least\n"
+    body += "  %b = call i64 @take(ptr %s, i64 %wanted)\n" + _noted("%b") + _entry_of("%head")
+    body += "  store i64 %b, ptr %place, align 8\n"
+    batch = _await(room) + _counted("entry", body, "%count")
+    batch += "  store atomic i64 %after, ptr %head.at release, align 8\n"
+    return _function("produce", ["batch", "entry"], _RING_WORDS + _counted("batch", batch))
+
+
+def _consume() -> str:
+    enough = "  %there = sub i64 %head, %tail\n  %ready = icmp sge i64 %there, %count\n"
+    body = _entry_of("%tail") + "  %block = load i64, ptr %place, align 8\n"
+    body += "  call void @give(ptr %s, i64 %block, i64 %size)\n"
+    batch = _await(enough) + _counted("entry", body, "%count")
+    batch += "  %after = add i64 %tail, %count\n"
+    batch += "  store atomic i64 %after, ptr %tail.at release, align 8\n"
+    return _function("consume", ["batch", "entry"], _RING_WORDS + _counted("batch", batch))
 
 
 def _replace() -> str:
@@ -207,7 +288,17 @@ define dso_local i64 @policy(i8 %requested, i8 %target, i64 %free) {
 
 def text_of(shape: str) -> str:
     """The IR of all loops for libraries of this shape."""
-    loops = (_pairs(), _batches(), _replace(), _mixed(), _clear())
+    loops = (
+        _pairs(),
+        _batches(),
+        _replace(),
+        _mixed(),
+        _clear(),
+        _takes(),
+        _gives(),
+        _produce(),
+        _consume(),
+    )
     return SHAPES[shape] + "".join(loops) + (_POLICY_TEXT if shape == "llfree" else "")
 
 

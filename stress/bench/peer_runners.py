@@ -13,6 +13,7 @@ import mmap
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ import numpy as np
 from stress.bench import boost, llfree, peer_loops, python_loops
 from stress.bench.catalogue import PAGES
 from stress.bench.jobs import Job
-from stress.bench.page_loops import MOST
+from stress.bench.object_loops import LEAST_BYTES
+from stress.bench.page_loops import A_RING, MOST
 from stress.bench.peers import HEAP_SHAPE, LLFREE_SHAPE, PYTHON_SHAPE, Peer
-from stress.bench.runners import SEED, Called, Runner
+from stress.bench.runners import SEED, Called, Remote, Ring, Runner
 
 HEAP_BYTES = 256 << 20
+WORDS_BYTES = 128 << 20  # behind the heap: areas of all jobs and workers, mostly never touched
+AREA_BYTES = 8 * (MOST + 2 * A_RING)
 PAGE_BYTES = 4096
 # Far from where the system puts mappings: the lower half of 47 bits has room at 48 TiB.
 FIRST_ADDRESS = 0x3000_0000_0000
@@ -38,17 +42,22 @@ class PeerError(Exception):
     """This peer cannot run in this process."""
 
 
+def address_of(number: int) -> int:
+    """Where heap ``number`` is mapped in every process; its words lie HEAP_BYTES behind."""
+    return FIRST_ADDRESS + number * 2 * HEAP_BYTES
+
+
 def map_heap(path: str, number: int) -> int:
-    """Map the heap's file, shared, at the address of heap ``number``; that address.
+    """Map the file of heap ``number`` and of its words, shared; the heap's address.
 
     It stays mapped for the life of the process. Raises ``PeerError``.
     """
     file = os.open(path, os.O_RDWR)
     try:
-        wanted = FIRST_ADDRESS + number * 2 * HEAP_BYTES
         flags = mmap.MAP_SHARED | _MAP_FIXED_NOREPLACE
         rights = mmap.PROT_READ | mmap.PROT_WRITE
-        at = _libc.mmap(wanted, HEAP_BYTES, rights, flags, file, 0)
+        wanted = address_of(number)
+        at = _libc.mmap(wanted, HEAP_BYTES + WORDS_BYTES, rights, flags, file, 0)
     finally:
         os.close(file)
     if at != wanted:
@@ -122,6 +131,8 @@ class PeerHeaps:
         library, heap = self._opened[peer.name]
         loop, state = self._state(job, peer, library, heap)
         loops = self._loops[peer.shape]
+        if loop in ("takes", "produce"):
+            return self._between(job, peer, loop, state)
         run, clear = (peer_loops.function(loops[name]) for name in (loop, "clear"))
         mixed = int(loop == "mixed")
 
@@ -129,6 +140,21 @@ class PeerHeaps:
             return int(clear(state.address, mixed)) if loop in ("mixed", "replace") else 0
 
         return Called(job.pattern.batch, lambda n: int(run(state.address, n)), undo)
+
+    def _between(self, job: Job, peer: Peer, loop: str, state: PeerState) -> Runner:
+        """The runner of a job whose blocks another worker frees: they lie in shared words."""
+        loops = self._loops[peer.shape]
+        frees = {"takes": "gives", "produce": "consume"}[loop]
+        shared = address_of(list(self._files).index(peer.name)) + HEAP_BYTES
+
+        def act(name: str, whose: int, repeats: int = 1) -> int:
+            state.words[peer_loops.S_SLOTS] = shared + (
+                (job.area * self._workers + whose) * AREA_BYTES
+            )
+            return peer_loops.function(loops[name])(state.address, repeats)
+
+        kind = Remote if loop == "takes" else Ring
+        return kind(job.pattern.batch, partial(act, loop), partial(act, frees))
 
     def _state(
         self, job: Job, peer: Peer, library: ctypes.CDLL, heap: int
@@ -148,6 +174,8 @@ class PeerHeaps:
         words[peer_loops.S_SLOTS] = state.slots.ctypes.data
         words[peer_loops.S_ORDER] = state.order.ctypes.data
         words[peer_loops.S_RANDOM] = SEED + self._worker
+        words[peer_loops.S_LEAST] = LEAST_BYTES if job.pattern.loop == "object-ring" else size
+        words[peer_loops.S_YIELD] = ctypes.cast(_libc.sched_yield, ctypes.c_void_p).value
         return loop, state
 
 
@@ -168,5 +196,13 @@ def shape_of(job: Job, peer: Peer) -> tuple[str, int, int, bool]:
         return "batches", values[0], values[1], values[2] == 1
     if ours == "kmalloc-batches":
         return "batches", values[0], values[1], False
+    if ours == "page-remote":
+        return "takes", page, values[0], False
+    if ours == "object-remote":
+        return "takes", values[0], values[1], False
+    if ours == "page-ring":
+        return "produce", page, values[0], False
+    if ours == "object-ring":
+        return "produce", values[1], values[0], False
     assert ours == "kmalloc-replace", ours
     return "replace", values[1], values[0], False

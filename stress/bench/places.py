@@ -69,11 +69,11 @@ class Made:
 
 
 @contextmanager
-def made(place: Place, workers: int, areas: int, sizes: set[int], objects: bool) -> Iterator[Made]:
-    """The segment of ``place`` for ``workers``, with ``areas`` areas of words for each, a cache for
-    each of ``sizes``, and those of kmalloc if there are ``objects``."""
+def made(place: Place, workers: int, sizes: set[int], objects: bool) -> Iterator[Made]:
+    """The segment of ``place`` for ``workers``, with a cache for each of ``sizes``, and those of
+    kmalloc if there are ``objects``."""
     pages = place.ram_bytes // PAGE_BYTES
-    words = areas * AREA_WORDS if not place.keep else max(areas * AREA_WORDS, pages)
+    words = max(AREA_WORDS, pages) if place.keep else AREA_WORDS
     geometry = Geometry(
         zones=(ZoneSpec(pages),),
         cpus=workers + 1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -101,9 +102,9 @@ class Kernels:
     def __call__(self, kernel: Kernel, *arguments: int) -> int:
         return self._run.call(kernel, self.segment.ram, self.claim, *arguments)
 
-    def area(self, number: int, worker: int) -> int:
-        """The first word of an area of the worker with that claim."""
-        return self.segment.layout.work(worker) + number * page_loops.AREA_WORDS
+    def area(self, worker: int) -> int:
+        """The first word of the area of the worker with that claim."""
+        return self.segment.layout.work(worker)
 
     def lay_out(self, at: int, shuffled: bool, count: int) -> None:
         """A fresh random state and the order in which a batch is freed."""
@@ -143,39 +144,39 @@ class Held(Runner):
     ) -> None:
         super().__init__(job.pattern.batch)
         self._kernels, self._kernel, self._values = kernels, kernel, values
-        self._area, self._clear, self._moves = job.area, clear, moves
+        self._clear, self._moves = clear, moves
 
     def loop(self, repeats: int, spot: Spot) -> int:
         whose = (spot.worker + spot.round) % spot.workers if self._moves else spot.worker
-        at = self._kernels.area(self._area, whose)
+        at = self._kernels.area(whose)
         return self._kernels(self._kernel, at, *self._values, repeats)
 
     def undo(self) -> int:
         if self._clear is None:
             return 0
-        at = self._kernels.area(self._area, self._kernels.claim)
+        at = self._kernels.area(self._kernels.claim)
         return self._kernels(self._clear, at, self._values[0])
+
+
+OfWorker = Callable[[int], int]  # a batch of that worker; how many operations failed
+OfRing = Callable[[int, int], int]  # the ring of that worker, and so many batches
 
 
 class Remote(Runner):
     """All workers allocate a batch, then each frees that of the one before it, in turns."""
 
-    def __init__(
-        self, kernels: Kernels, job: Job, take: Kernel, give: Kernel, values: tuple[int, ...]
-    ) -> None:
-        super().__init__(job.pattern.batch)
-        self._kernels, self._area = kernels, job.area
-        self._take, self._give, self._values = take, give, values
+    def __init__(self, batch: int, take: OfWorker, give: OfWorker) -> None:
+        super().__init__(batch)
+        self._take, self._give = take, give
 
     def run(self, repeats: int, spot: Spot) -> Took:
-        mine = self._kernels.area(self._area, spot.worker)
-        theirs = self._kernels.area(self._area, (spot.worker - 1) % spot.workers)
+        turns = (self._take, spot.worker), (self._give, (spot.worker - 1) % spot.workers)
         spent = failed = 0
         for _ in range(repeats):
-            for kernel, at in ((self._take, mine), (self._give, theirs)):
+            for act, whose in turns:
                 spot.meeting.wait()
                 start = time.perf_counter_ns()
-                failed += self._kernels(kernel, at, *self._values)
+                failed += act(whose)
                 spent += time.perf_counter_ns() - start
         spot.meeting.wait()
         return Took(spent, repeats * self.batch, failed)
@@ -184,20 +185,15 @@ class Remote(Runner):
 class Ring(Runner):
     """Workers with even numbers allocate, each for the next one, which frees and counts."""
 
-    def __init__(
-        self, kernels: Kernels, job: Job, produce: Kernel, consume: Kernel, values: tuple[int, ...]
-    ) -> None:
-        super().__init__(job.pattern.batch)
-        self._kernels, self._area, self._values = kernels, job.area, values
+    def __init__(self, batch: int, produce: OfRing, consume: OfRing) -> None:
+        super().__init__(batch)
         self._produce, self._consume = produce, consume
 
     def run(self, repeats: int, spot: Spot) -> Took:
         consumes = spot.worker % 2
-        at = self._kernels.area(self._area, spot.worker - consumes)
-        values = self._values[:1] if consumes else self._values
+        act = self._consume if consumes else self._produce
         start = time.perf_counter_ns()
-        kernel = self._consume if consumes else self._produce
-        failed = self._kernels(kernel, at, *values, repeats)
+        failed = act(spot.worker - consumes, repeats)
         spent = time.perf_counter_ns() - start
         return Took(spent, repeats * self.batch if consumes else 0, failed)
 
@@ -206,7 +202,7 @@ def runner_of(job: Job, kernels: Kernels, caches: dict[int, int]) -> Runner:
     """The runner of a job of ours. ``caches``: the caches of the segment by size in bytes."""
     values = job.pattern.parameters
     loop = job.pattern.loop
-    at = kernels.area(job.area, kernels.claim)
+    at = kernels.area(kernels.claim)
     shuffled = loop in ("page-batches", "object-batches") and values[-1] == 1
     kernels.lay_out(at, shuffled, job.pattern.batch if shuffled else page_loops.MOST)
     if loop in _PAIRS:
@@ -218,17 +214,32 @@ def runner_of(job: Job, kernels: Kernels, caches: dict[int, int]) -> Runner:
             values = (caches[values[0]], *values[1:])
         clear = _CLEAR.get(loop)
         return Held(kernels, job, kernel, values[:taken], clear, loop == "kmalloc-replace")
-    if loop == "page-remote":
-        return Remote(kernels, job, page_loops.page_take, page_loops.page_give, values)
-    if loop == "object-remote":
+    if loop.startswith("object") and loop != "object-ring":
         values = (caches[values[0]], *values[1:])
-        return Remote(kernels, job, object_loops.object_take, object_loops.object_give, values)
-    pages = loop == "page-ring"
-    produce = ring_loops.page_produce if pages else ring_loops.object_produce
-    consume = ring_loops.page_consume if pages else ring_loops.object_consume
-    return Ring(kernels, job, produce, consume, values)
+    first, second = _BETWEEN[loop]
+    if loop.endswith("remote"):
+
+        def act(kernel: Kernel, whose: int) -> int:
+            return kernels(kernel, kernels.area(whose), *values)
+
+        return Remote(job.pattern.batch, partial(act, first), partial(act, second))
+
+    def produce(whose: int, repeats: int) -> int:
+        return kernels(first, kernels.area(whose), *values, repeats)
+
+    def consume(whose: int, repeats: int) -> int:
+        return kernels(second, kernels.area(whose), values[0], repeats)
+
+    return Ring(job.pattern.batch, produce, consume)
 
 
+# loop -> the kernel of the one that allocates, and of the one that frees
+_BETWEEN: dict[str, tuple[Kernel, Kernel]] = {
+    "page-remote": (page_loops.page_take, page_loops.page_give),
+    "object-remote": (object_loops.object_take, object_loops.object_give),
+    "page-ring": (ring_loops.page_produce, ring_loops.page_consume),
+    "object-ring": (ring_loops.object_produce, ring_loops.object_consume),
+}
 _PAIRS: dict[str, Kernel] = {
     "page-pairs": page_loops.page_pairs,
     "object-pairs": object_loops.object_pairs,
@@ -256,14 +267,7 @@ KERNELS: tuple[Kernel, ...] = (
     *_PAIRS.values(),
     *(kernel for kernel, _ in _HELD.values()),
     *dict.fromkeys(_CLEAR.values()),
-    page_loops.page_take,
-    page_loops.page_give,
-    object_loops.object_take,
-    object_loops.object_give,
-    ring_loops.page_produce,
-    ring_loops.page_consume,
-    ring_loops.object_produce,
-    ring_loops.object_consume,
+    *(kernel for pair in _BETWEEN.values() for kernel in pair),
     page_loops.page_fragments,
     page_loops.page_defragment,
     page_loops.two_swaps,

@@ -25,7 +25,7 @@ from shmalloc.engine import get_engine
 from shmalloc.engine.native import warm_together
 from stress.bench import control, peer_loops, worker
 from stress.bench.jobs import Job, Place
-from stress.bench.peer_runners import HEAP_BYTES
+from stress.bench.peer_runners import HEAP_BYTES, WORDS_BYTES
 from stress.bench.peers import PYTHON_SHAPE, TUNABLES
 from stress.bench.places import KERNELS as PLACE_KERNELS
 from stress.bench.places import Made, made
@@ -98,11 +98,8 @@ class Team:
                 for job in self.jobs
                 if job.place == place and job.pattern.loop.startswith("object")
             }
-            areas = 1 + max(job.area for job in self.jobs)
             objects = any(job.pattern.objects for job in self.jobs if job.place == place)
-            self._made[place] = self._stack.enter_context(
-                made(place, self.workers, areas, sizes, objects)
-            )
+            self._made[place] = self._stack.enter_context(made(place, self.workers, sizes, objects))
         tasks = self._tasks(file)
         self._stack.callback(self._end)
         for number in range(self.workers):
@@ -145,7 +142,7 @@ class Team:
     def _heap_file(self, name: str) -> str:
         file = os.memfd_create(f"shmstress-bench-{name}")
         self._stack.callback(os.close, file)
-        os.ftruncate(file, HEAP_BYTES)
+        os.ftruncate(file, HEAP_BYTES + WORDS_BYTES)
         return _path_of(file)
 
     def _start(self, number: int, task: worker.Task) -> None:

@@ -284,6 +284,14 @@ def test_the_report_names_the_machine_f_and_what_is_missing(result):
         assert told in text
 
 
+@pytest.mark.parametrize(
+    ("dropped", "switches", "crowded", "told"),
+    [(3, 4, False, "3"), (0, 0, False, "0"), (0, 9, False, "0, 9 switches"), (0, 9, True, "9")],
+)
+def test_a_row_says_how_it_was_disturbed(dropped, switches, crowded, told):
+    assert report.disturbed(row(dropped=dropped, switches=switches, crowded=crowded)) == told
+
+
 def test_markdown_has_a_row_for_each_row(result):
     lines = report.markdown(result).splitlines()
     assert sum(line.startswith("| repeat |") for line in lines) >= 4

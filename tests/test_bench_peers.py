@@ -1,6 +1,7 @@
 """Other allocators in the bench: found or named with a cure, called as their interfaces say."""
 
 import ctypes.util
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,7 +18,9 @@ from stress.bench.team import Team
 
 STAND_IN = Path(__file__).parent / "support" / "llfree_stand_in.c"
 C_COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-needs_c = pytest.mark.skipif(C_COMPILER is None, reason="needs a C compiler")
+needs_c = pytest.mark.skipif(
+    C_COMPILER is None or platform.machine() != llfree.MACHINE, reason="needs C on x86-64"
+)
 
 
 def run(patterns, workers, *wanted):
@@ -142,6 +145,11 @@ def test_what_the_compiler_says_is_told(said, told, monkeypatch, tmp_path):
 
 def test_llfree_without_a_file_says_how_to_name_it(tmp_path):
     assert "--peer llfree=libllfree.so" in str(find("llfree", "", tmp_path))
+
+
+def test_llfree_is_called_on_the_machine_its_calls_are_written_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert "its calls are written for x86_64" in str(find("llfree", "any.so", tmp_path))
 
 
 def test_none_is_no_peer_at_all(tmp_path):

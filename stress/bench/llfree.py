@@ -25,7 +25,7 @@ import subprocess
 import sys
 
 INIT, SIZES, TAKE, GIVE = "llfree_init", "llfree_metadata_size", "llfree_get", "llfree_put"
-HUGE_ORDER = 9
+MACHINE = "x86_64"
 MOST_CLASSES = 8
 FRAMES = 1 << 18  # 1 GiB of 4 KiB, none of which it ever touches
 LINE = 64

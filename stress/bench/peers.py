@@ -11,6 +11,7 @@ Python's own shared memory is timed as its users call it (python_loops.py).
 from __future__ import annotations
 
 import ctypes.util
+import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,8 @@ def _llfree(file: str) -> Peer | Missing:
             "build it as a shared library and name it: --peer llfree=libllfree.so",
             PAGES,
         )
+    if platform.machine() != llfree.MACHINE:
+        return Missing(NEEDS_FILE, f"its calls are written for {llfree.MACHINE}", PAGES)
     problem = llfree.problem_of(file)
     if problem:
         raise MisuseError(f"peer: llfree={file}: {problem}")

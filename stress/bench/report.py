@@ -45,7 +45,8 @@ ABOUT = {
     ),
     (PYTHON, False): (
         "Calls from Python",
-        "Timed around a loop of Python, whose own cost is part of every row.",
+        "Timed around a loop of Python, whose own cost is part of every row. A helper process "
+        "takes part in each call of SharedMemory and its manager: switches to it are counted.",
     ),
     (PYTHON, True): (
         "Calls from Python, more workers than cores",
@@ -100,9 +101,17 @@ def _cells(row: Row, judged: Sequence[Judged]) -> tuple[str, ...]:
         f"{row.rate.median:.3g}",
         " ".join(f"{value:.1f}" for value in row.core_f_ns),
         str(row.kept),
-        str(row.switches if row.crowded else row.dropped),
+        disturbed(row),
         goal,
     )
+
+
+def disturbed(row: Row) -> str:
+    """How many slices were dropped; where they are kept, how often the core was taken away."""
+    if row.crowded:
+        return str(row.switches)
+    kept = row.switches and not row.dropped
+    return f"0, {row.switches} switches" if kept else str(row.dropped)
 
 
 def short_ns(ns: float) -> str:

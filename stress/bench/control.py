@@ -20,8 +20,8 @@ import os
 from shmalloc.dialect import Kernel, kernel
 from shmalloc.memory import Ram
 from shmalloc.units import Memory, WordIndex
-from shmalloc.words import fetch_add, give_way, load, relax, store, wait, wake
-from stress.bench.ring_loops import LOST, SPINS
+from shmalloc.words import fetch_add, load, store, wait, wake
+from stress.bench.ring_loops import LOST, paused
 
 TICKET, JOB, REPEATS, WORKERS, ROUND, ACTION = range(6)
 MET = 16
@@ -91,22 +91,21 @@ def await_done(mem: Memory, workers: int) -> int:
 
 
 @kernel
-def meet(mem: Memory, target: int) -> bool:
-    """Arrive at the barrier and wait for ``target`` arrivals in all; False: some never came."""
+def meet(mem: Memory, target: int, spins: int) -> bool:
+    """Arrive at the barrier and wait for ``target`` arrivals in all; False: some never came.
+
+    ``spins``: looks before the core is given away.
+    """
     fetch_add(mem, MET, 1)
-    return await_word(mem, MET, target)
+    return await_word(mem, MET, target, spins)
 
 
 @kernel
-def await_word(mem: Memory, at: WordIndex, target: int) -> bool:
+def await_word(mem: Memory, at: WordIndex, target: int, spins: int) -> bool:
     """Whether the word at ``at`` reached ``target``; waits for it."""
     waited = 0
     while load(mem, at) < target:
-        if waited < SPINS:
-            relax(mem)
-        else:
-            give_way(mem)
-        waited += 1
+        waited = paused(mem, waited, spins)
         if waited > LOST:
             return False
     return True

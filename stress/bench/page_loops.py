@@ -6,7 +6,7 @@ constant occupancy: a random block is freed, and one of the same size is allocat
 
 The words of one job of one worker::
 
-     0 random state | 16 head and 32 tail of a ring, which two workers share (ring_loops.py)
+     0 random state | 2 spins | 16 head and 32 tail of a ring, which two workers share
     A_RING  ..  entries of the ring
     A_ORDER ..  the order in which a batch is freed, a permutation that Python wrote
     A_HELD  ..  what is held: pfns, addresses, or pairs of words
@@ -24,6 +24,7 @@ from shmalloc.units import Claim, Memory, Order, WordIndex
 from shmalloc.words import cas2
 
 A_RANDOM = 0
+A_SPINS = 2
 A_HEAD = 16
 A_TAIL = 32
 A_RING = 64

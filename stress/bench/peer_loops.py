@@ -5,6 +5,7 @@ A loop is called once for thousands of operations, as ours are. Its state is wor
     0 entry that allocates | 1 entry that frees | 2 heap | 3 core | 4 size in bytes, or order
     5 count of a batch, or of slots | 6 address of slots | 7 address of the order of a batch
     8 random state | 9 least size of a ring | 10 address of sched_yield
+    11 looks of a side that waits, before it yields
 
 Two loops pass blocks to another process: ``takes`` fills the slots and ``gives`` frees them, in
 turns; ``produce`` and ``consume`` have a ring in shared memory where the slots would be, which is
@@ -23,7 +24,7 @@ from shmalloc.compiler.load import load as load_image
 from stress.bench.page_loops import A_HEAD, A_RING, A_TAIL, RING
 
 S_TAKE, S_GIVE, S_HEAP, S_CORE, S_SIZE, S_COUNT, S_SLOTS, S_ORDER, S_RANDOM = range(9)
-S_LEAST, S_YIELD = 9, 10
+S_LEAST, S_YIELD, S_SPINS = 9, 10, 11
 STATE_WORDS = 16
 LOOPS = ("pairs", "batches", "replace", "mixed", "clear", "takes", "gives", "produce", "consume")
 POLICY = "policy"
@@ -186,6 +187,7 @@ def _gives() -> str:
 _RING_WORDS = (
     _SLOTS
     + _word("least", S_LEAST)
+    + _word("spins", S_SPINS)
     + _word("yield.word", S_YIELD)
     + "  %yield = inttoptr i64 %yield.word to ptr\n"
     + f"  %head.at = getelementptr i64, ptr %slots, i64 {A_HEAD}\n"
@@ -195,13 +197,16 @@ _RING_WORDS = (
 
 
 def _await(condition: str) -> str:
-    """Yield until ``condition``, which computes %ready from %head and %tail; both are read anew."""
+    """Spin, then yield, until ``condition`` computes a true %ready from %head and %tail."""
     return (
-        "  br label %look\nlook:\n"
+        "  store i64 0, ptr %waited.i, align 8\n  br label %look\nlook:\n"
         "  %head = load atomic i64, ptr %head.at acquire, align 8\n"
         "  %tail = load atomic i64, ptr %tail.at acquire, align 8\n"
         f"{condition}  br i1 %ready, label %go, label %rest\n"
-        "rest:\n  %told = call i32 %yield()\n  br label %look\ngo:\n"
+        "rest:\n  %waited = load i64, ptr %waited.i, align 8\n  %looked = add i64 %waited, 1\n"
+        "  store i64 %looked, ptr %waited.i, align 8\n"
+        "  %long = icmp sgt i64 %looked, %spins\n  br i1 %long, label %away, label %look\n"
+        "away:\n  %told = call i32 %yield()\n  br label %look\ngo:\n"
     )
 
 
@@ -224,7 +229,9 @@ def _produce() -> str:
     body += "  store i64 %b, ptr %place, align 8\n"
     batch = _await(room) + _counted("entry", body, "%count")
     batch += "  store atomic i64 %after, ptr %head.at release, align 8\n"
-    return _function("produce", ["batch", "entry"], _RING_WORDS + _counted("batch", batch))
+    return _function(
+        "produce", ["batch", "entry", "waited"], _RING_WORDS + _counted("batch", batch)
+    )
 
 
 def _consume() -> str:
@@ -234,7 +241,9 @@ def _consume() -> str:
     batch = _await(enough) + _counted("entry", body, "%count")
     batch += "  %after = add i64 %tail, %count\n"
     batch += "  store atomic i64 %after, ptr %tail.at release, align 8\n"
-    return _function("consume", ["batch", "entry"], _RING_WORDS + _counted("batch", batch))
+    return _function(
+        "consume", ["batch", "entry", "waited"], _RING_WORDS + _counted("batch", batch)
+    )
 
 
 def _replace() -> str:

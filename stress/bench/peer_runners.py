@@ -153,8 +153,14 @@ class PeerHeaps:
             )
             return peer_loops.function(loops[name])(state.address, repeats)
 
-        kind = Remote if loop == "takes" else Ring
-        return kind(job.pattern.batch, partial(act, loop), partial(act, frees))
+        def wait(whose: int, spins: int) -> int:
+            state.words[peer_loops.S_SPINS] = spins
+            return 0
+
+        both = partial(act, loop), partial(act, frees)
+        if loop == "takes":
+            return Remote(job.pattern.batch, *both)
+        return Ring(job.pattern.batch, *both, wait)
 
     def _state(
         self, job: Job, peer: Peer, library: ctypes.CDLL, heap: int

@@ -2,8 +2,9 @@
 freed. What is passed goes through a ring of words in the producer's area (page_loops.py).
 
 The producer alone writes A_HEAD, the consumer A_TAIL; both count entries since the start. A side
-that finds nothing to do spins, then gives its core away, and after LOST of these it gives up: its
-partner is gone. A loop returns how many entries it did not do.
+that finds nothing to do spins, A_SPINS times, then gives its core away, and after LOST of these it
+gives up: its partner is gone. Where each worker has a core A_SPINS is PATIENT: a yield would look
+as if the core had been taken away. A loop returns how many entries it did not do.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from shmalloc.kernels.pages import alloc_pages, free_pages
 from shmalloc.units import Claim, Memory, WordIndex
 from shmalloc.words import give_way, load, relax, store
 from stress.bench.object_loops import random_bytes
-from stress.bench.page_loops import A_HEAD, A_RING, A_TAIL, OWNER, RING, draw
+from stress.bench.page_loops import A_HEAD, A_RING, A_SPINS, A_TAIL, OWNER, RING, draw
 
 SPINS = 2000
-LOST = 1 << 27  # more than a minute: the controller notices before
+PATIENT = 1 << 40
+LOST = 1 << 31  # minutes: the controller notices before
 
 
 @hot
-def paused(mem: Memory, waited: int) -> int:
+def paused(mem: Memory, waited: int, spins: int) -> int:
     """Wait for the partner a little; the new ``waited``."""
-    if waited < SPINS:
+    if waited < spins:
         relax(mem)
     else:
         give_way(mem)
@@ -36,7 +38,7 @@ def await_room(mem: Memory, at: WordIndex, head: int, batch: int) -> bool:
     """Whether the ring has room for ``batch`` entries behind ``head``; waits for it."""
     waited = 0
     while head + batch - load(mem, at + A_TAIL) > RING:
-        waited = paused(mem, waited)
+        waited = paused(mem, waited, mem[at + A_SPINS])
         if waited > LOST:
             return False
     return True
@@ -47,7 +49,7 @@ def await_entries(mem: Memory, at: WordIndex, tail: int, batch: int) -> bool:
     """Whether the ring has ``batch`` entries from ``tail`` on; waits for them."""
     waited = 0
     while load(mem, at + A_HEAD) - tail < batch:
-        waited = paused(mem, waited)
+        waited = paused(mem, waited, mem[at + A_SPINS])
         if waited > LOST:
             return False
     return True

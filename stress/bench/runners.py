@@ -35,23 +35,25 @@ class Took(NamedTuple):
 class Meeting:
     """The barrier of a slice: ``wait`` returns when all its workers are there."""
 
-    def __init__(self, words: Ram, workers: int) -> None:
-        self._words, self._workers, self._target = words, workers, 0
+    def __init__(self, words: Ram, workers: int, spins: int) -> None:
+        self._words, self._workers, self._spins, self._target = words, workers, spins, 0
         self._meet = get_engine("native").bind(control.meet)
 
     def wait(self) -> None:
         """Raises ``TimeoutError`` if another worker never comes."""
         self._target += self._workers
-        if not self._meet(self._words, self._target):
+        if not self._meet(self._words, self._target, self._spins):
             raise TimeoutError("another worker did not come to the barrier")
 
 
 class Spot(NamedTuple):
-    """Who runs a slice, and with whom: ``worker`` of ``workers``, in round ``round``."""
+    """Who runs a slice, and with whom: ``worker`` of ``workers``, in round ``round``. ``spins``:
+    looks of a worker that waits, before it gives its core away."""
 
     worker: int
     workers: int
     round: int
+    spins: int
     meeting: Meeting
 
 
@@ -60,6 +62,9 @@ class Runner:
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
+
+    def begin(self, spot: Spot) -> None:
+        """Prepare for a slice, before the workers meet."""
 
     def run(self, repeats: int, spot: Spot) -> Took:
         """``repeats`` of the loop, all of whose time counts."""
@@ -159,7 +164,7 @@ class Held(Runner):
 
 
 OfWorker = Callable[[int], int]  # a batch of that worker; how many operations failed
-OfRing = Callable[[int, int], int]  # the ring of that worker, and so many batches
+OfRing = Callable[[int, int], int]  # the ring of that worker, and so many batches or spins
 
 
 class Remote(Runner):
@@ -185,9 +190,13 @@ class Remote(Runner):
 class Ring(Runner):
     """Workers with even numbers allocate, each for the next one, which frees and counts."""
 
-    def __init__(self, batch: int, produce: OfRing, consume: OfRing) -> None:
+    def __init__(self, batch: int, produce: OfRing, consume: OfRing, wait: OfRing) -> None:
+        """``wait``: of the ring of that worker, how many spins a waiting side makes."""
         super().__init__(batch)
-        self._produce, self._consume = produce, consume
+        self._produce, self._consume, self._wait = produce, consume, wait
+
+    def begin(self, spot: Spot) -> None:
+        self._wait(spot.worker - spot.worker % 2, spot.spins)
 
     def run(self, repeats: int, spot: Spot) -> Took:
         consumes = spot.worker % 2
@@ -230,7 +239,11 @@ def runner_of(job: Job, kernels: Kernels, caches: dict[int, int]) -> Runner:
     def consume(whose: int, repeats: int) -> int:
         return kernels(second, kernels.area(whose), values[0], repeats)
 
-    return Ring(job.pattern.batch, produce, consume)
+    def wait(whose: int, spins: int) -> int:
+        kernels.segment.ram[kernels.area(whose) + page_loops.A_SPINS] = spins
+        return 0
+
+    return Ring(job.pattern.batch, produce, consume, wait)
 
 
 # loop -> the kernel of the one that allocates, and of the one that frees

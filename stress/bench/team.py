@@ -128,6 +128,7 @@ class Team:
                 number,
                 self.workers,
                 self.cores[number % len(self.cores)],
+                len(self.cores),
                 _path_of(file),
                 self.jobs,
                 segments,

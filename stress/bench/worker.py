@@ -30,6 +30,7 @@ from stress.bench.catalogue import PYTHON
 from stress.bench.jobs import Job, Place
 from stress.bench.page_loops import two_swaps
 from stress.bench.peer_runners import PeerError, PeerHeaps
+from stress.bench.ring_loops import PATIENT, SPINS
 from stress.bench.runners import Called, Kernels, Meeting, Runner, Spot, runner_of
 from stress.surroundings import STANDARD_ERROR
 
@@ -46,12 +47,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Task:
-    """Who a worker is. ``segments``: the names of the segments by place; ``caches``: their caches
-    by size; ``heaps``: the files of shared heaps by peer; ``images``: loops of peers by shape."""
+    """Who a worker is: its core, of so many ``cores``. ``segments``: their names by place;
+    ``caches``: their caches by size; ``heaps``: the files of shared heaps by peer; ``images``:
+    loops of peers by shape."""
 
     worker: int
     workers: int
     core: int
+    cores: int
     control: str
     jobs: tuple[Job, ...]
     segments: dict[Place, str]
@@ -155,8 +158,10 @@ class Worker:
         if worker >= workers:
             return
         runner = self._runners[words[control.JOB]]
-        meeting = Meeting(words, workers)
-        spot = Spot(worker, workers, words[control.ROUND], meeting)
+        spins = SPINS if workers > self._task.cores else PATIENT
+        meeting = Meeting(words, workers, spins)
+        spot = Spot(worker, workers, words[control.ROUND], spins, meeting)
+        runner.begin(spot)
         before = switched()
         f_ns = self._swaps()
         lost = switched() - before

@@ -39,6 +39,7 @@ SYSTEMATIC = {"dfs": dfs_search.dfs, "dpor": dpor_search.dpor}
 DRIVERS: tuple[Kernel, ...] = (
     *(one.driver() for one in RANDOM.values()),
     *SYSTEMATIC.values(),
+    dpor_search.meet_sibling,
     steer.steer,
     steer.extract,
     *sampling.DRIVERS,

@@ -38,7 +38,7 @@ search before it::
 
     record | op, operands | values found, values left | number of outcomes | its enabler
     | two clocks of ACTORS words
-    | sleeping actors: mask, then a record for each actor | first branch | branches done
+    | sleeping actors: masks, then a record for each actor | first branch | branches done
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ RESUMED = 17  # the first step after a spin that needed a change of what it had 
 DISTURBS = 18  # mask of CPUs: it changed what their spins had read
 TAKEN = 19  # a mark of spins.py
 CHANGED = 20  # bit k: the word of object k has another value since
-CLOCK = 21  # ACTORS words, then DATA, ACTORS words, then ACTORS records
+ELSEWHERE = 21  # mask of sleepers that a search of another part explores (parts.py)
+SIBLINGS = 22  # ... of those that sleep before this event, and are such ones behind it
+CLOCK = 23  # ACTORS words, then DATA, ACTORS words, then ACTORS records
 
 RESUMED_ALONE = 2  # as RESUMED: the order of accesses demands none of the changes
 
@@ -95,7 +97,6 @@ CHOICE_BIT = 58
 CHANGE_BIT = 59
 FLUSH_BIT = 60
 DRAIN_BIT = 61
-
 MAX_ACTORS = 62  # a mask is one word
 
 

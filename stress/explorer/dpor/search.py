@@ -46,10 +46,12 @@ from stress.explorer.dpor.records import (
     ACTOR,
     BRANCHES_DONE,
     CLOCK,
+    ELSEWHERE,
     ENABLER,
     OUTCOMES,
     RECORD,
     ROOT,
+    SIBLINGS,
     SLEEPING,
     VALUES,
     copy_record,
@@ -75,6 +77,7 @@ from stress.explorer.dpor.tree import (
     free_tree,
     insert,
     lay_out_tree,
+    left_to_others,
     start_sequence,
     take_first,
 )
@@ -84,6 +87,7 @@ from stress.machine.choices import decide, values_of
 from stress.machine.schedule import begin, perform_shared, settle
 from stress.machine.visibility import gather
 
+FLOOR = 91  # the search leaves the steps before this one as they are (parts.py)
 PREFIX = 92  # steps that the next schedule takes from the path; the last of them is new
 DONE = 93
 READY_TO_RUN = 94  # the area is laid out
@@ -112,6 +116,8 @@ def prepare(ctl: Control) -> None:
         ctl[DONE] = 1
     first = depth_at(ctl, 0)
     ctl[first + SLEEPING] = 0
+    ctl[first + ELSEWHERE] = 0
+    ctl[first + SIBLINGS] = 0
     ctl[first + ROOT] = 0
     ctl[first + BRANCHES_DONE] = 0
 
@@ -120,9 +126,9 @@ def prepare(ctl: Control) -> None:
 @scheduler
 def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
     """The actor of a new step: the first branch, else the last CPU, else any awake one; or -1."""
-    if ctl[depth + ROOT] != 0:
+    while ctl[depth + ROOT] != 0:
         actor = take_first(ctl, depth, below)
-        if enabled(ctl, actor, choices) == 1:
+        if enabled(ctl, actor, choices) == 1 and of_others(ctl, depth, actor) == 0:
             return actor
         free_tree(ctl, ctl[below + ROOT])
     ctl[below + ROOT] = 0
@@ -133,6 +139,14 @@ def pick(ctl: Control, depth: int, below: int, choices: int) -> int:
         if awake(ctl, depth, ctl[cb.CHOICES + k]) == 1:
             return ctl[cb.CHOICES + k]
     return -1
+
+
+@scheduler
+def of_others(ctl: Control, depth: int, actor: int) -> int:
+    """1 if a search of another part explores what begins with this outcome of ``actor``."""
+    if ctl[depth + ELSEWHERE] >> actor & 1 == 0:
+        return 0
+    return 1 if ctl[sleeper_at(ctl, depth, actor) + VALUES] & ctl[depth + VALUES] != 0 else 0
 
 
 @scheduler
@@ -160,6 +174,8 @@ def pass_sleep(ctl: Control, depth: int, below: int, event: int) -> None:
                 mask |= 1 << actor
                 copy_record(ctl, sleeper_at(ctl, below, actor), sleeper)
     ctl[below + SLEEPING] = mask
+    ctl[below + ELSEWHERE] = (ctl[depth + ELSEWHERE] | ctl[depth + SIBLINGS]) & mask
+    ctl[below + SIBLINGS] = 0
 
 
 @scheduler
@@ -228,8 +244,9 @@ def reverse_race(ctl: Control, race: int) -> None:
             if before(ctl, earlier, depth_at(ctl, k)) == 0:
                 add_to_sequence(ctl, depth_at(ctl, k))
         add_to_sequence(ctl, ctl[SCRATCH])
-    if possible == 1 and covered_by_sleepers(ctl, depth) == 0:
-        insert(ctl, depth)
+    if possible == 1 and left_to_others(ctl, depth) == 0:
+        if covered_by_sleepers(ctl, depth) == 0:
+            insert(ctl, depth)
     ctl[race + RELIED_ON] = ctl[RELIED]
     ctl[race + RELIED_INDEX] = ctl[LATEST_RELIED]
 
@@ -287,17 +304,42 @@ def put_to_sleep(ctl: Control, depth: int, actor: int) -> None:
 @scheduler
 def backtrack(ctl: Control) -> None:
     """Go back to the deepest step with a branch left, and take it."""
-    for back in range(ctl[EVENTS]):
+    for back in range(ctl[EVENTS] - ctl[FLOOR]):
         index = ctl[EVENTS] - 1 - back
         depth = depth_at(ctl, index)
-        actor = ctl[depth + ACTOR]
-        put_to_sleep(ctl, depth, actor)
+        put_to_sleep(ctl, depth, ctl[depth + ACTOR])
         ctl[depth + BRANCHES_DONE] += 1
-        if ctl[depth + ROOT] != 0:
-            ctl[depth + ACTOR] = take_first(ctl, depth, depth_at(ctl, index + 1))
-            ctl[PREFIX] = index + 1
-            return
+        while ctl[depth + ROOT] != 0:
+            actor = take_first(ctl, depth, depth_at(ctl, index + 1))
+            if of_others(ctl, depth, actor) == 0:
+                ctl[depth + ACTOR] = actor
+                ctl[PREFIX] = index + 1
+                return
+            free_tree(ctl, ctl[depth_at(ctl, index + 1) + ROOT])
     ctl[DONE] = 1
+
+
+@scheduler
+def meet_sibling(ctl: Control, index: int) -> int:
+    """Make the step ``index`` that the path has, and put it to sleep before that step: a search of
+    another part tries it. Returns 0 if it cannot be made."""
+    ctl[PREFIX] = index + 1
+    begin(ctl)
+    start_order(ctl, index)
+    ctl[RACE_COUNT] = 0
+    ctl[EVENTS] = 0
+    while ctl[cb.OUTCOME] == cb.RUNNING and ctl[EVENTS] <= index:
+        choices = gather(ctl)
+        if choices == 0:
+            settle(ctl)
+        else:
+            make_step(ctl, ctl[cb.STEPS], choices)
+    if ctl[EVENTS] <= index:
+        return 0
+    depth = depth_at(ctl, index)
+    put_to_sleep(ctl, depth, ctl[depth + ACTOR])
+    ctl[depth + SIBLINGS] |= 1 << ctl[depth + ACTOR]
+    return 1
 
 
 @scheduler

@@ -17,6 +17,7 @@ from stress.explorer.dpor.clocks import AREA_END, EVENTS, before
 from stress.explorer.dpor.records import (
     ACTOR,
     BRANCHES_DONE,
+    ELSEWHERE,
     EMPTY,
     ENABLER,
     KIND1,
@@ -249,11 +250,56 @@ def may_begin(ctl: Control, record: int) -> int:
 
 @scheduler
 def covered_by_sleepers(ctl: Control, depth: int) -> int:
-    """1 if an actor that was tried before could begin the sequence: it has been explored."""
-    mask = ctl[depth + SLEEPING]
+    """1 if an actor that was tried before could begin the sequence: it has been explored.
+
+    One that another search tries covers nothing: that search knows only its own races.
+    """
+    mask = ctl[depth + SLEEPING] & ~ctl[depth + ELSEWHERE]
     for actor in range(ctl[cb.ACTORS]):
         if mask >> actor & 1 == 1 and may_begin(ctl, sleeper_at(ctl, depth, actor)) != 0:
             return 1
+    return 0
+
+
+@scheduler
+def left_to_others(ctl: Control, depth: int) -> int:
+    """Take out of the sequence what begins with a step that a search of another part tries.
+
+    1 if the later side of the race goes with it: that search reverses the race.
+    """
+    mask = ctl[depth + SLEEPING] & ctl[depth + ELSEWHERE]
+    for actor in range(ctl[cb.ACTORS] if mask != 0 else 0):
+        position = position_of(ctl, actor) if mask >> actor & 1 == 1 else -1
+        if position >= 0:
+            tried = ctl[sleeper_at(ctl, depth, actor) + VALUES]
+            same = ctl[entry(ctl, position) + VALUES] & tried != 0
+            if same and begins(ctl, position) == 1 and take_out(ctl, position) == 1:
+                return 1
+    return 0
+
+
+@scheduler
+def take_out(ctl: Control, first: int) -> int:
+    """Drop the record at ``first`` and all that have to come behind it; 1 if the scratch record is
+    one of them."""
+    taken = entry(ctl, first)
+    if taken == ctl[SCRATCH]:
+        return 1
+    index = index_of(ctl, taken)
+    position = first + 1
+    while position < ctl[SEQUENCE]:
+        record = entry(ctl, position)
+        if record == ctl[SCRATCH]:
+            if dependent(ctl, taken, record) == 1:
+                return 1
+            if comes_before_last(ctl, index) == 1:
+                return 1
+            position += 1
+        elif before(ctl, index, record) == 1:
+            drop(ctl, position)
+        else:
+            position += 1
+    drop(ctl, first)
     return 0
 
 
